@@ -44,7 +44,7 @@ SEED_START ?= 0
 
 sim: ## The agent in a simulated world, SEEDS=n runs from SEED_START=s; a failing seed is printed and can be repeated
 	@SEEDS=$(SEEDS) SEED_START=$(SEED_START) $(CARGO) test --workspace --locked --test sim -- \
-		--nocapture every_seed_keeps_every_promise
+		--nocapture every_seed_upholds_every_invariant
 
 chaos: ## Kill everything at random for 5 minutes, 20 apps under load; TRIAL="--seed N" replays
 	@scripts/install-packages --tests

@@ -467,7 +467,7 @@ mod tests {
 
     /// Reports, facts, images, the certificate: none of them can stop silently.
     #[tokio::test]
-    async fn the_agent_ends_with_any_of_its_parts() {
+    async fn the_agent_stops_when_any_vital_task_ends() {
         let stop = CancellationToken::new();
         let lives = vital(&stop, std::future::pending());
         assert!(!stop.is_cancelled());

@@ -309,12 +309,12 @@ mod tests {
     }
 
     #[test]
-    fn the_definition_is_sound() {
+    fn the_command_definition_is_valid() {
         command().debug_assert();
     }
 
     #[test]
-    fn one_verb_creates_and_acts() {
+    fn deploy_creates_and_takes_subcommands() {
         let created = parse("buddo deploy --name a --image b --port 80").unwrap();
         assert!(matches!(
             created.command,
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn the_two_forms_do_not_mix() {
+    fn creating_and_subcommands_cannot_be_combined() {
         let error = parse("buddo deploy --name a logs b").unwrap_err();
         assert!(error.use_stderr(), "{error}");
         for bare in ["buddo deploy", "buddo deploy --name a"] {

@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn rfc9207_2_4_only_an_answer_to_our_request_by_our_api_counts() {
+    fn rfc9207_2_4_state_and_issuer_must_match() {
         let iss = "iss=https%3A%2F%2Fapi.example";
         assert_eq!(code(&format!("code=c%20d&state=mark&{iss}")).as_deref(), Some("c d"));
         let refused = code(&format!("error=access_denied&state=mark&{iss}"));

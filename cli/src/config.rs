@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses() {
+    fn validates_api_urls() {
         assert_eq!(ApiUrl::parse("https://API.buddo.xyz/").unwrap().as_str(), DEFAULT_API);
         for loopback in ["http://localhost:8080", "http://127.0.0.1:1", "http://[::1]:1"] {
             assert!(ApiUrl::parse(loopback).unwrap().is_loopback(), "{loopback}");
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_last_login_is_used_where_nothing_else_is_named() {
+    async fn defaults_to_the_api_of_the_last_login() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("ca.pem"), "pem").unwrap();
         let store = SessionStore::new(folder.path().join("credentials.json"));
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_relative_ca_is_beside_the_file_and_mistakes_are_errors() {
+    fn a_relative_ca_path_is_relative_to_the_file_and_unknown_keys_fail() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("ca.pem"), "pem").unwrap();
         std::fs::write(folder.path().join("config.toml"), "ca = \"ca.pem\"").unwrap();

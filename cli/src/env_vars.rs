@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn the_forms_of_a_line() {
+    fn parses_every_form_of_a_line() {
         let text = "# comment\n\nA=1\nexport B = two words # kept\r\nC='it''s\n";
         assert_eq!(plain(text), Err((5, LineError::AfterQuote)));
         let text = "# c\n\nA=1\nexport B = two words # kept\r\nC='$x \\n'\nD=\"a\\n\\\"b\\\"\"\nE=\nexported=1";
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_lines_are_named() {
+    fn errors_name_the_malformed_line() {
         assert_eq!(plain("A=1\nB"), Err((2, LineError::NoEquals)));
         assert_eq!(plain("A=1\nA=2"), Err((2, LineError::Again(1))));
         assert_eq!(plain("A=\"x"), Err((1, LineError::OpenQuote)));
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn arguments_override_the_file_and_read_the_own_environment() {
+    fn arguments_override_the_file_and_can_read_the_environment() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("env");
         std::fs::write(&file, "A=file\nB=file").unwrap();
@@ -231,7 +231,7 @@ mod tests {
     proptest! {
         /// Anything written in double quotes with the documented escapes is read back.
         #[test]
-        fn quoted_values_are_read_back(values in proptest::collection::vec("[^\r]{0,40}", 0..8)) {
+        fn quoted_values_round_trip(values in proptest::collection::vec("[^\r]{0,40}", 0..8)) {
             let escape = |value: &str| value.replace('\\', "\\\\").replace('"', "\\\"")
                 .replace('\n', "\\n");
             let lines: Vec<_> = values.iter().enumerate()
@@ -246,7 +246,7 @@ mod tests {
 
         /// No text makes the parser panic, and an error never shows a value.
         #[test]
-        fn any_text_is_survived(text in "(?s).{0,200}") {
+        fn the_parser_never_panics(text in "(?s).{0,200}") {
             let _ = plain(&text);
         }
     }

@@ -173,7 +173,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_kind_has_its_own_exit_code_and_word() {
+    fn exit_codes_and_names_are_stable() {
         let table: Vec<_> =
             Kind::ALL.iter().map(|kind| (kind.exit_code(), kind.as_str())).collect();
         assert_eq!(
@@ -209,7 +209,7 @@ mod tests {
     struct Outer(#[source] std::io::Error);
 
     #[test]
-    fn causes_are_the_sources_and_never_the_message() {
+    fn causes_list_only_the_error_sources() {
         let error = CliError::wrap(Kind::Failure, Outer(std::io::Error::other("disk on fire")));
         assert_eq!(error.message, "cannot read the file");
         assert_eq!(error.causes(), ["disk on fire"]);

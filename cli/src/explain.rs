@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn the_status_decides_the_kind() {
+    fn the_http_status_decides_the_kind() {
         let kinds = [
             (400, Kind::Refused),
             (401, Kind::NotLoggedIn),
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_are_named_by_their_option() {
+    fn invalid_fields_are_named_by_their_option() {
         let lines = bad_fields(&[
             FieldError::new("/subdomain", "is reserved"),
             FieldError::new("/env_vars/a~1b", "is not a valid variable name"),

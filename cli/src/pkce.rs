@@ -36,13 +36,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rfc7636_appendix_b_vector() {
+    fn rfc7636_appendix_b_matches_the_test_vector() {
         let pkce = Pkce(Secret::new("dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"));
         assert_eq!(pkce.challenge(), "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM");
     }
 
     #[test]
-    fn rfc7636_4_1_a_verifier_has_43_unreserved_characters_and_is_new_each_time() {
+    fn rfc7636_4_1_a_verifier_is_random_and_has_43_unreserved_characters() {
         let one = Pkce::generate().into_verifier();
         assert_eq!(one.expose().len(), 43);
         let unreserved = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);

@@ -360,7 +360,7 @@ pub(crate) mod tests {
     }
 
     #[tokio::test]
-    async fn a_session_is_kept_per_api_and_private() {
+    async fn sessions_are_stored_per_api_in_a_private_file() {
         let Home { store, path, .. } = &home();
         let (a, b) = (api("https://a.example"), api("https://b.example"));
         let lock = store.lock().await.unwrap();
@@ -391,7 +391,7 @@ pub(crate) mod tests {
     }
 
     #[tokio::test]
-    async fn a_damaged_file_is_no_absent_one() {
+    async fn a_damaged_file_is_an_error_and_not_overwritten() {
         let Home { store, path, .. } = &home();
         let lock = store.lock().await.unwrap();
         let a = api("https://a.example");
@@ -408,7 +408,7 @@ pub(crate) mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_of_the_version_before_is_read_and_written_anew() {
+    async fn a_file_of_the_previous_version_is_read_and_upgraded_on_write() {
         let Home { store, path, .. } = &home();
         let lock = store.lock().await.unwrap();
         let a = api("https://a.example");
@@ -441,7 +441,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn nothing_secret_is_shown() {
+    fn debug_output_is_redacted() {
         let shown = format!("{:?}", session("canary-1"));
         assert!(!shown.contains("canary") && !shown.contains("jwt\""), "{shown}");
     }

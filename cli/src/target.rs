@@ -37,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_is_known_by_its_form() {
+    fn ids_are_recognised_by_their_form() {
         let id = "550e8400-e29b-41d4-a716-446655440000";
         assert!(matches!(id.parse(), Ok(Target::Id(_))));
         assert_eq!("my-app".parse(), Ok(Target::Name("my-app".to_owned())));

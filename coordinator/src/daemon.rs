@@ -223,7 +223,7 @@ mod tests {
 
     /// Otherwise nobody would notice that mail or documents are no longer sent.
     #[tokio::test]
-    async fn the_process_ends_with_any_of_its_parts_and_says_so() {
+    async fn the_process_stops_with_an_error_when_any_task_ends() {
         let mut tasks = JoinSet::new();
         tasks.spawn(std::future::pending());
         until_one_ends(&mut tasks, std::future::ready(Ok(()))).await.unwrap();

@@ -51,7 +51,7 @@ mod tests {
     const LONG: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_mins(1));
 
     #[test]
-    fn doubles_up_to_the_cap_and_keeps_at_least_half() {
+    fn delays_double_up_to_a_cap_and_jitter_takes_at_most_half() {
         let delays: Vec<_> = (0..8).map(|tries| LONG.delay(tries, 0.0).as_secs()).collect();
         assert_eq!(delays, [1, 2, 4, 8, 16, 32, 60, 60]);
         assert_eq!(LONG.delay(0, 1.0), Duration::from_millis(500));
@@ -59,7 +59,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn failures_in_a_row_wait_ever_longer_until_one_goes_well() {
+    async fn back_off_grows_until_a_success_resets_it() {
         let failures = Failures::default();
         let wait = || (failures.next(SHORT, 0.0) - Instant::now()).as_millis();
         assert_eq!([wait(), wait(), wait(), wait(), wait()], [500, 1_000, 2_000, 4_000, 5_000]);

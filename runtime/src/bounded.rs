@@ -110,7 +110,7 @@ mod tests {
 
     /// `fm_47`: clients that connect and stay silent take their places and no more.
     #[tokio::test]
-    async fn fm_47_a_crowd_of_clients_takes_no_more_than_its_places() {
+    async fn fm_47_accepts_no_more_clients_than_slots() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("s");
         let mut bounded = Bounded::new(UnixListener::bind(&path).unwrap(), 2);
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn fm_47_a_silent_client_loses_its_place_and_one_that_asks_now_and_then_does_not() {
+    async fn fm_47_an_idle_client_loses_its_slot_and_an_active_one_keeps_it() {
         use tokio::io::AsyncWriteExt as _;
         use tokio::time::timeout;
         let folder = tempfile::tempdir().unwrap();

@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_is_replaced_whole_with_its_mode_and_nothing_left_beside_it() {
+    fn replaces_content_and_mode_and_leaves_no_temporary_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("f");
         replace(&path, b"old and long", 0o600).unwrap();
@@ -81,7 +81,7 @@ mod tests {
 
     /// Every write through the symlink fails for lack of space, as on a full disk (`full(4)`).
     #[test]
-    fn fm_13_without_room_the_old_file_stays_whole() {
+    fn fm_13_a_full_disk_leaves_the_old_file_intact() {
         let folder = tempfile::tempdir().unwrap();
         let (path, way) = (folder.path().join("f"), folder.path().join("way"));
         replace(&path, b"old", 0o600).unwrap();
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn work_with_files_holds_no_async_thread() {
+    async fn file_work_runs_off_the_async_thread() {
         let here = std::thread::current().id();
         assert_ne!(off_thread(|| std::thread::current().id()).await.unwrap(), here);
     }

@@ -15,7 +15,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_of_a_value_can_end_its_segment() {
+    fn escapes_uri_delimiters() {
         assert_eq!(escape("a/b?c=d&e #%"), "a%2Fb%3Fc%3Dd%26e%20%23%25");
         assert_eq!(escape("a b&c=\u{e9}"), "a%20b%26c%3D%C3%A9");
         assert_eq!(escape("my-app.example.com_~"), "my-app.example.com_~");

@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn look_alikes_are_refused_with_what_is_allowed() {
+    fn look_alikes_are_refused_and_the_error_lists_the_allowed_registries() {
         let list = ImageAllowList::default();
         for text in [
             "docker.io.evil.com/library/nginx",
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_configured_as_a_list_of_names() {
+    fn reads_and_validates_a_list_of_registries() {
         let list: ImageAllowList =
             serde_json::from_str(r#"["quay.io/team", "localhost:5000"]"#).unwrap();
         assert!(list.check(&image("quay.io/team/app")).is_ok());

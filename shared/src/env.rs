@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn fifty_pass_and_fifty_one_do_not() {
+    fn accepts_at_most_50_variables() {
         assert_eq!(EnvVars::parse(vars(50)).unwrap().len(), 50);
         assert_eq!(EnvVars::parse(vars(51)), Err(vec![(None, EnvError::TooMany(51))]));
     }
@@ -185,13 +185,13 @@ mod tests {
     }
 
     #[test]
-    fn plain_json_is_read_back() {
+    fn plain_json_round_trips() {
         let env = EnvVars::parse([("A".to_owned(), Secret::new("b \"c\" ü"))]).unwrap();
         assert_eq!(EnvVars::from_plain_json(env.to_plain_json().expose()).unwrap(), env);
     }
 
     #[test]
-    fn what_is_escaped_counts_as_it_is_written() {
+    fn the_size_limit_counts_the_escaped_length() {
         let control = |bytes: usize| {
             let pairs = (0..4).map(|n| (format!("K{n}"), Secret::new("\u{1}".repeat(bytes / 4))));
             EnvVars::parse(pairs)

@@ -157,7 +157,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_spelling_of_an_id() {
+    fn only_hyphenated_ids_are_accepted() {
         let text = "550e8400-e29b-41d4-a716-446655440000";
         assert_eq!(text.parse::<DeploymentId>().unwrap().to_string(), text);
         assert!("550e8400e29b41d4a716446655440000".parse::<DeploymentId>().is_err());
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn no_revision_follows_the_last_one() {
+    fn the_last_revision_has_no_successor() {
         assert_eq!(Revision::FIRST.next(), Ok(Revision::new(2)));
         assert_eq!(Revision::new(u32::MAX).next(), Err(LastRevision));
     }

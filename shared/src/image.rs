@@ -225,12 +225,12 @@ mod tests {
     }
 
     #[test]
-    fn without_tag_and_digest_the_tag_is_latest() {
+    fn the_tag_defaults_to_latest() {
         assert_eq!(parsed("ghcr.io/owner/app").as_deref(), Ok("ghcr.io/owner/app:latest"));
     }
 
     #[test]
-    fn malformed_references_name_the_part() {
+    fn errors_name_the_malformed_part() {
         assert_eq!(parsed("nginx:latest"), Err(ImageError::NoRegistry));
         assert_eq!(parsed("library/nginx"), Err(ImageError::NoRegistry));
         assert!(matches!(parsed("ghcr.io@evil/app"), Err(ImageError::Registry(_))));
@@ -270,7 +270,7 @@ mod tests {
         }
 
         #[test]
-        fn no_text_makes_the_parser_panic_or_pass_white_space(text in ".{0,80}") {
+        fn the_parser_never_panics_or_accepts_white_space(text in ".{0,80}") {
             if let Ok(image) = ImageReference::parse(&text) {
                 prop_assert!(!image.to_string().contains(|c: char| c.is_whitespace() || c.is_control()));
             }

@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_is_read_back_and_hides_its_secret() {
+    fn a_token_round_trips_and_debug_hides_its_secret() {
         let token =
             JoinToken { secret: Secret::new(BASE64.encode([7; 32])), ca_fingerprint: [9; 32] };
         assert_eq!(JoinToken::parse(token.to_text().expose()).unwrap(), token);
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_serial_tells_its_number_whatever_the_host_is_called() {
+    fn a_serial_encodes_its_number_for_any_host_id() {
         for id in [0, 7, u128::MAX] {
             let id = HostId::new(uuid::Uuid::from_u128(id));
             for number in [0, 1, 0x80, u32::MAX] {

@@ -188,7 +188,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn subdomains_at_the_limits() {
+    fn validates_subdomains() {
         assert!(Subdomain::parse("a").is_ok());
         assert!(Subdomain::parse(&"a".repeat(32)).is_ok());
         assert_eq!(Subdomain::parse(&"a".repeat(33)), Err(SubdomainError::Length(33)));
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn host_names() {
+    fn validates_host_names() {
         assert!(HostName::parse("www.example.com").is_ok());
         assert_eq!(HostName::parse("example"), Err(HostNameError::SingleLabel));
         assert_eq!(HostName::parse("127.0.0.1"), Err(HostNameError::Address));

@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_range() {
+    fn accepts_ports_1_to_65535() {
         assert_eq!(Port::try_from(0), Err(PortError(0)));
         assert_eq!(Port::try_from(1).unwrap().get(), 1);
         assert_eq!(Port::try_from(65_535).unwrap().get(), 65_535);

@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_statement_is_worth_something_for_its_key_and_connection_alone() {
+    fn a_statement_is_bound_to_its_key_and_connection() {
         let (private, public) = pair();
         let here = Binding([1; 32]);
         let bytes = statement(here).sign(&private).unwrap();
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn no_changed_statement_is_accepted() {
+    fn a_changed_statement_is_refused() {
         let (private, public) = pair();
         let here = Binding([1; 32]);
         let bytes = statement(here).sign(&private).unwrap();

@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_of_frame_survives_the_wire() {
+    fn every_kind_of_frame_round_trips() {
         let id = DeploymentId::new(Uuid::from_u128(1));
         let at = Timestamp::UNIX_EPOCH;
         let revision = Revision::FIRST;

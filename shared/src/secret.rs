@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn is_never_shown() {
+    fn display_and_debug_are_redacted() {
         let secret = Secret::new("hunter2");
         assert_eq!(format!("{secret} {secret:?}"), "[redacted] [redacted]");
         assert_eq!(secret.expose(), "hunter2");

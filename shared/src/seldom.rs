@@ -37,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_is_said_and_then_one_a_minute_with_the_number_of_others() {
+    fn allows_one_message_a_minute_and_counts_the_skipped() {
         let (seldom, start) = (Seldom::default(), Instant::now());
         assert_eq!(seldom.turn(start), Some(0));
         for second in 1..60 {

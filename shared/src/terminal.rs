@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_drives_a_terminal_is_replaced_and_the_rest_stays() {
+    fn replaces_control_characters_and_keeps_other_text() {
         assert_eq!(
             clean("a\u{1b}[2J\u{9b}1m\tb\nc\u{7f}"),
             "a\u{fffd}[2J\u{fffd}1m\u{fffd}b\u{fffd}c\u{fffd}"
@@ -72,7 +72,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn json_means_the_same_and_drives_nothing(text in "(?s).*") {
+        fn escaped_json_keeps_its_value_and_has_no_control_characters(text in "(?s).*") {
             let value = serde_json::json!({ "text": text });
             for json in [serde_json::to_string_pretty(&value)?, value.to_string()] {
                 let escaped = escape_json(&json);
@@ -82,7 +82,7 @@ mod tests {
         }
 
         #[test]
-        fn no_line_has_a_control_character(text in "(?s).*") {
+        fn cleaned_lines_have_no_control_characters(text in "(?s).*") {
             prop_assert!(!clean(&text).contains(char::is_control));
             prop_assert!(!escape_line(&text).contains(char::is_control));
         }

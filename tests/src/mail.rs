@@ -37,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_that_is_folded_over_two_lines_is_read_whole() {
+    fn reads_a_token_folded_over_two_lines() {
         let folder = tempfile::tempdir().unwrap();
         let mail = "To: <you@example.com>\r\nSubject: x\r\n\r\n\
                     https://localhost/verify-email?token=3Dabc=\r\ndef_-1 and so on\r\n";

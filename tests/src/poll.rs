@@ -32,7 +32,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_condition_that_comes_true_ends_the_wait_and_one_that_does_not_says_why() {
+    async fn waits_until_true_or_times_out_with_the_last_error() {
         let mut looks = 0;
         let value = until("three looks", Duration::from_secs(5), async || {
             looks += 1;

@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_waits_for_its_caller_is_open_and_what_hangs_up_is_not() {
+    async fn a_port_that_hangs_up_at_once_does_not_count_as_open() {
         let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let rude = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = |listener: &tokio::net::TcpListener| listener.local_addr().unwrap().port();

@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_end_of_a_real_process_is_told_once_it_is_there() {
+    async fn detects_the_end_of_a_real_process() {
         let mut child = Command::new("sleep").arg("600").spawn().unwrap();
         let process = Process { container: "a".to_owned(), pid: child.id() };
         let mut exit = Pidfds.exit(&process).unwrap();

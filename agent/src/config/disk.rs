@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn the_defaults_fit_together_and_a_lone_high_mark_brings_its_low_one() {
+    fn defaults_are_consistent_and_the_low_mark_follows_the_high_one() {
         let config = parse("").unwrap();
         assert_eq!((config.disk.high_percent, config.disk.low_percent), (85, 80));
         assert_eq!(config.disk.floor, 1024 * MIB);
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_work_is_refused_by_name() {
+    fn invalid_values_name_their_key() {
         for (text, expected) in [
             ("[disk]\nhigh_percent = 100", "disk.high_percent"),
             ("[disk]\nlow_percent = 85", "disk.low_percent"),

@@ -397,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn values_that_cannot_work_name_their_key() {
+    fn invalid_values_name_their_key() {
         for (text, expected) in [
             ("state_dir = \"here\"", "state_dir"),
             ("[network]\nslot_a = \"10.0.0.0\"", "network.slot_a"),
@@ -423,13 +423,13 @@ mod tests {
     }
 
     #[test]
-    fn without_a_home_the_missing_place_is_named() {
+    fn without_a_home_the_error_names_state_dir() {
         let error = Config::parse("", &Environment::default()).unwrap_err();
         assert!(matches!(error, ConfigError::NoPlace("state_dir")));
     }
 
     #[test]
-    fn the_resolver_listens_at_none_of_the_special_addresses() {
+    fn the_resolver_cannot_listen_on_a_special_address() {
         for (key, address) in [("dns", "127.63.0.1:53"), ("ask", "127.63.0.4:80")] {
             let text = format!("[resolver]\n{key} = \"{address}\"");
             let error = Config::parse(&text, &environment()).unwrap_err();

@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn fm_57_what_cannot_be_watched_for_want_of_descriptors_is_counted() {
+    async fn fm_57_containers_that_cannot_be_watched_are_counted() {
         let told = Arc::new(Told(Arc::new(Notify::new())));
         let mut exits = ExitWatch::new(Arc::new(Notify::new())).of(told).at_most(2);
         let process = |pid: u32| Process { container: pid.to_string(), pid };
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_ended_and_is_listed_as_running_is_looked_at_again_and_not_for_ever() {
+    async fn an_ended_process_still_listed_as_running_is_rechecked_with_back_off() {
         let (end, wake) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let mut exits = ExitWatch::new(Arc::clone(&wake)).of(Arc::new(Told(Arc::clone(&end))));
         let process = Process { container: "a".to_owned(), pid: 7 };

@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn unenforced_limits_are_refused_unless_allowed_and_always_told() {
+    fn unenforced_limits_are_refused_or_allowed_with_a_warning() {
         let environment = Environment {
             home: Some("/home/a".into()),
             runtime_dir: Some("/run/a".into()),
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn fm_25_few_locks_are_told_before_there_are_none() {
+    fn fm_25_warns_before_locks_run_out() {
         let config = Config::parse(
             "",
             &Environment {
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_read_from_the_kernels_table() {
+    fn parses_total_memory_from_meminfo() {
         assert_eq!(total_kib("MemTotal:        8048000 kB\nMemFree: 1 kB\n"), Some(8_048_000));
         assert_eq!(total_kib("nonsense"), None);
     }

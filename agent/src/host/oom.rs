@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn it_is_read_while_a_guard_is_open_and_tells_only_news() {
+    async fn oom_kills_are_polled_only_under_a_guard_and_only_changes_are_reported() {
         let (kernel, wake) = (Arc::new(Kernel::default()), Arc::new(Notify::new()));
         let kills = OomWatch::new(Arc::clone(&wake)).of(Arc::<Kernel>::clone(&kernel));
         let runs = kills.clone();

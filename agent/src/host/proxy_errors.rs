@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn it_is_read_while_wanted_and_tells_only_news() {
+    async fn the_error_log_is_polled_only_on_demand_and_only_changes_are_reported() {
         let (edge, wake) = (Arc::new(Edge::default()), Arc::new(Notify::new()));
         let errors = ProxyErrors::new(Arc::clone(&edge), Arc::clone(&wake));
         let runs = errors.clone();
@@ -208,7 +208,7 @@ mod tests {
 
     /// Read often, so that no file is missed; reported as rarely as ever.
     #[tokio::test(start_paused = true)]
-    async fn fm_60_a_flood_is_read_often_and_wakes_the_loop_no_more_than_a_trickle() {
+    async fn fm_60_a_flood_is_read_often_but_reported_at_the_usual_rate() {
         let (edge, wake) = (Arc::new(Edge::default()), Arc::new(Notify::new()));
         edge.2.store(MUCH, Ordering::SeqCst);
         let errors = ProxyErrors::new(Arc::clone(&edge), Arc::clone(&wake));
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn fm_60_what_was_not_counted_is_said() {
+    fn fm_60_uncounted_failures_are_reported_once() {
         let errors = ProxyErrors::new(Arc::new(Edge::default()), Arc::new(Notify::new()));
         let mut log = FailedRequests::default();
         let at = |second| Timestamp::from_second(second).unwrap();

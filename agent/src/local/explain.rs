@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn a_guard_says_for_how_long_it_watches_and_what_it_would_do() {
+    fn explains_how_long_a_guard_watches_and_what_it_would_do() {
         let mut app = snapshot(Phase::Live, None);
         app.guarded_s = Some(250);
         says(&app, &host(), &["is live with revision 2", "for 250 s more", "before it back"]);
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn what_answers_between_two_crashes_is_not_as_it_should_be() {
+    fn a_live_app_with_recent_restarts_is_not_reported_as_fine() {
         let mut app = snapshot(Phase::Live, None);
         assert!(explain(&app, &host()).to_string().contains("nothing: it is as it should be"));
         app.status.restarts = 3;
@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_put_back_says_why_with_its_figures_and_what_serves() {
+    fn explains_the_cause_of_a_rollback_and_what_serves() {
         use crate::plan::rollback_watch::Verdict;
         let limits =
             buddo_shared::limits::Limits { memory_mb: 256, cpu_millicores: 250, pids: 100 };
@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn a_recreate_a_drain_and_a_wait_are_told() {
+    fn explains_a_recreate_a_drain_and_a_retry() {
         let mut app = snapshot(Phase::Starting, None);
         (app.status.serving, app.target) = (None, Some(Target::Hold));
         app.doing = vec!["start buddo-x-r2-b".to_owned()];
@@ -361,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn trouble_of_the_host_is_told_with_each_app() {
+    fn explains_host_trouble_with_each_app() {
         let mut host = host();
         host.stale = true;
         host.warnings = vec![
@@ -385,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_update_says_why_what_to_do_and_who_serves() {
+    fn explains_the_cause_of_a_failed_update_its_fix_and_what_serves() {
         let failure = crate::plan::messages::never_healthy(
             buddo_shared::port::Port::DEFAULT,
             60,
@@ -404,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn an_app_whose_deploy_failed_is_not_said_to_be_stopped_by_its_operator() {
+    fn a_failed_deploy_is_not_explained_as_a_stop_by_the_operator() {
         let mut app = snapshot(Phase::Stopped, None);
         app.run = Some(RunState::Stopped);
         assert_eq!(explain(&app, &host()).why, "its operator stopped it");
@@ -417,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_done_now_comes_before_what_is_planned() {
+    fn current_work_is_explained_before_planned_work() {
         let mut app = snapshot(Phase::Pulling, None);
         app.doing = vec!["have the image".to_owned()];
         app.planned = vec!["start it".to_owned()];

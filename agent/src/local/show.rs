@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn words_of_registries_and_apps_drive_no_terminal_and_pass_for_no_line() {
+    fn hostile_text_adds_no_control_characters_or_lines() {
         let app = hostile_app();
         let mut snapshot = crate::testing::snapshot(true);
         snapshot.host.warnings = vec![HOSTILE.to_owned()];
@@ -307,7 +307,7 @@ mod tests {
 
     /// Versions and names are foreign text as well.
     #[test]
-    fn no_part_of_an_answer_drives_a_terminal() {
+    fn no_field_of_an_answer_has_control_characters() {
         let said = || HOSTILE.to_owned();
         let mut snapshot = crate::testing::snapshot(true);
         snapshot.host.agent_version = said();

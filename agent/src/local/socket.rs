@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_answers_its_owner_alone_and_says_what_is_wrong() {
+    async fn the_socket_answers_only_its_owner_and_explains_errors() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("run/agent.sock");
         let listener = bind(&path).unwrap();

@@ -81,7 +81,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn an_address_tells_its_index(number in 0..Index::COUNT, b in any::<bool>()) {
+        fn an_index_round_trips_through_its_address(number in 0..Index::COUNT, b in any::<bool>()) {
             let slot = if b { Slot::B } else { Slot::A };
             let index = Index::new(number).unwrap();
             let address = network().address(index, slot);

@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn only_whole_seconds_are_within() {
+    fn within_counts_only_whole_seconds() {
         let half = |second| at(second) + Duration::from_millis(500);
         let counts: Counts = (0..10).map(half).collect();
         let seconds = |from, until| counts.within(from, until).map(|(s, _)| s - 1_000_000);
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_is_told_from_a_pause_and_only_a_few_are_told_apart() {
+    fn short_gaps_are_ignored_and_excess_gaps_are_merged() {
         let mut log = FailedRequests::default();
         log.lost(at(0), at(0) + Duration::from_millis(20));
         log.lost(at(9), at(5));
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_left_of_what_is_too_old() {
+    fn forgets_old_counts_and_gaps() {
         let mut log = FailedRequests::default();
         log.add("a".to_owned(), at(0));
         log.lost(at(1), at(9));
@@ -165,7 +165,7 @@ mod tests {
     proptest! {
         /// However many fail, and however the clock jumps meanwhile.
         #[test]
-        fn fm_60_no_number_of_failures_takes_more_than_its_seconds(
+        fn fm_60_memory_is_bounded_by_time_not_by_failures(
             jumps in proptest::collection::vec((-40_000_000_i64..40_000_000, 1_i64..2_000), 1..12),
         ) {
             let mut log = FailedRequests { known_since: Some(at(0)), ..FailedRequests::default() };

@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn thresholds_count_in_a_row() {
+    fn thresholds_count_consecutive_outcomes() {
         use Level::{Assumed, Healthy, Starting, Unhealthy};
         for (from, outcomes, to) in [
             (Starting, &[true][..], Starting),
@@ -219,7 +219,7 @@ mod tests {
     /// Neither an app that answers with errors nor one that nothing forwards to shows that its host
     /// is starved.
     #[test]
-    fn fm_58_only_what_times_out_speaks_of_a_host_that_starves() {
+    fn fm_58_only_timeouts_count_as_host_starvation() {
         let probe = Probe { healthy_after: 2, unhealthy_after: 3, ..Probe::default() };
         let late = ProbeOutcome::TimedOut("no answer within 1000 ms".to_owned());
         let error = ProbeOutcome::Unhealthy("status 503".to_owned());
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_starting_container_is_asked_fast_and_then_slower() {
+    fn a_starting_container_is_probed_with_back_off() {
         let probe = Probe::default();
         let mut tracker = Tracker::new(Level::Starting);
         let mut delays = Vec::new();
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn a_steady_container_is_asked_each_interval() {
+    fn a_steady_container_is_probed_at_its_interval() {
         let probe = Probe::default();
         let mut tracker = Tracker::new(Level::Assumed);
         assert_eq!(tracker.next_delay(&probe, 0.5), Duration::ZERO);

@@ -97,7 +97,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn what_nothing_can_be_verified_with_is_not_trusted() {
+    fn empty_or_malformed_trust_roots_are_refused() {
         let host = HostId::new(uuid::Uuid::from_u128(1));
         let keys = || vec![Signer::generate().unwrap().public().clone()];
         let trust_roots = |signing_keys, cas| TrustRoots::new(host, Trust { signing_keys, cas });

@@ -432,7 +432,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_words_of_the_app_are_quoted_on_one_line() {
+    fn the_end_of_the_log_is_quoted_on_one_line() {
         let log = format!("starting\nfatal: no DATABASE_URL\u{1b}[0m {}\n\n", "x".repeat(500));
         let failure = exited_at_start(&ending(1, false, &log), 3, LIMITS);
         assert_eq!(failure.code, "exited_at_start");
@@ -443,7 +443,7 @@ mod tests {
     }
 
     #[test]
-    fn fm_19_only_podman_itself_can_say_that_its_database_is_damaged() {
+    fn fm_19_only_podmans_own_errors_count_as_a_damaged_database() {
         let refused = |message: &str| ContainersError::Refused {
             operation: "a test",
             status: 500,
@@ -467,7 +467,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_sent_to_read_what_cannot_be_read() {
+    fn advice_never_points_to_unavailable_logs() {
         let (old, new, lived) = (Revision::new(1), Revision::new(2), Duration::from_secs(9));
         let guarded = |verdict| auto_rollback(&verdict, new, old, lived, LIMITS);
         let looped = Verdict::CrashLoop { ends: 3, code: Some(1), last_words: String::new() };
@@ -487,7 +487,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_named_with_its_amount() {
+    fn out_of_memory_names_the_limit() {
         let failure = exited_at_start(&ending(137, true, ""), 3, LIMITS);
         assert_eq!(failure.code, "out_of_memory");
         assert!(failure.cause.contains("256 MB"));
@@ -495,7 +495,7 @@ mod tests {
 
     /// Podman does not always say that it was memory; then the message does not claim it.
     #[test]
-    fn a_kill_is_told_as_what_it_most_often_is() {
+    fn an_unexplained_kill_is_reported_as_probably_out_of_memory() {
         let failure = exited_at_start(&ending(137, false, "loading model"), 3, LIMITS);
         assert_eq!(failure.code, "killed_at_start");
         assert!(failure.cause.contains("killed (137) 3 times"), "{}", failure.cause);
@@ -518,7 +518,7 @@ mod tests {
     }
 
     #[test]
-    fn podman_is_not_said_to_be_silent_where_something_else_was_in_the_way() {
+    fn busy_or_oversized_calls_are_not_reported_as_a_silent_podman() {
         let hindered = |hindrance: Hindrance| ContainersError::Unavailable {
             operation: "list containers",
             source: Box::new(hindrance),

@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn one_sick_app_never_waits() {
+    fn a_single_unhealthy_app_never_waits() {
         let mut now = Instant::now();
         let mut permits = Permits::begin(now);
         for n in 0..20 {
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn fm_58_those_who_waited_longest_come_first_and_all_in_the_end() {
+    fn fm_58_the_longest_waiting_are_replaced_first_and_all_eventually() {
         let begun = Instant::now();
         let mut permits = Permits::begin(begun);
         // The later ones sort before the earlier ones.
@@ -235,7 +235,7 @@ mod tests {
 
     /// One tenant's apps that no fresh container cures, and then another's.
     #[test]
-    fn fm_58_hopeless_apps_leave_tokens_to_others() {
+    fn fm_58_hopeless_apps_do_not_starve_others() {
         let mut now = Instant::now();
         let mut permits = Permits::begin(now);
         let hopeless: BTreeSet<_> = (0..40).map(id).collect();
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn an_app_that_is_sick_for_the_first_time_waits_for_no_hopeless_one() {
+    fn a_newly_unhealthy_app_does_not_wait_for_hopeless_ones() {
         let mut now = Instant::now();
         let mut permits = Permits::begin(now);
         let mut sick: BTreeSet<_> = (0..40).map(id).collect();
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn those_who_were_replaced_lately_come_last_however_long_they_wait() {
+    fn recently_replaced_apps_come_last_however_long_they_wait() {
         let begun = Instant::now();
         let mut permits = Permits::begin(begun);
         let lately = [id(1)].into();
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn fm_58_while_many_are_sick_none_is_replaced_and_should_it_last_one_a_minute() {
+    fn fm_58_mass_unhealthiness_pauses_replacement_then_allows_one_a_minute() {
         let begun = Instant::now();
         let mut permits = Permits::begin(begun);
         let sick: BTreeSet<_> = (0..10).map(id).collect();

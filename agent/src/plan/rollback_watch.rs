@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn the_window_shrinks_with_wall_time_and_no_jump_makes_it_longer() {
+    fn the_window_follows_the_wall_clock_and_never_grows() {
         assert_eq!(remaining(at(1_000), at(1_000), 300), Duration::from_mins(5));
         assert_eq!(remaining(at(1_000), at(1_100), 300), Duration::from_secs(200));
         assert_eq!(remaining(at(1_000), at(1_400), 300), Duration::ZERO);
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn three_ends_are_a_crash_loop_and_two_kills_are_memory() {
+    fn three_exits_are_a_crash_loop_and_two_kills_are_out_of_memory() {
         let now = Instant::now();
         let mut failure_history = FailureHistory::default();
         failure_history.ended(Some(1), now);
@@ -242,7 +242,7 @@ mod tests {
 
     /// Podman seldom says so; where it does, the code does not matter.
     #[test]
-    fn what_podman_calls_memory_counts_as_memory() {
+    fn an_oom_kill_reported_by_podman_counts_as_out_of_memory() {
         let now = Instant::now();
         let mut failure_history = FailureHistory::default();
         for _ in 0..2 {
@@ -264,7 +264,7 @@ mod tests {
 
     /// Its main process lives on: only the kernel reports the kill.
     #[test]
-    fn kills_that_the_kernel_counts_are_memory_and_those_before_the_watch_are_not() {
+    fn kernel_oom_kills_count_only_from_the_start_of_the_watch() {
         let now = Instant::now();
         let mut failure_history = FailureHistory::default();
         count(&mut failure_history, 7, 40, now);
@@ -283,7 +283,7 @@ mod tests {
 
     /// Each start makes a new cgroup.
     #[test]
-    fn a_run_after_the_first_begins_to_count_at_zero() {
+    fn oom_kills_are_counted_from_zero_after_each_restart() {
         let now = Instant::now();
         let mut failure_history = FailureHistory::default();
         count(&mut failure_history, 7, 5, now);
@@ -298,7 +298,7 @@ mod tests {
     /// The main process is killed: its end shows that, and the kernel's count may come before or
     /// after.
     #[test]
-    fn a_kill_that_is_told_twice_counts_once() {
+    fn an_oom_kill_reported_twice_counts_once() {
         let now = Instant::now();
         let mut ends_first = FailureHistory::default();
         count(&mut ends_first, 7, 0, now);
@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn ends_near_trouble_of_the_host_are_excused_and_earlier_ones_stay() {
+    fn exits_during_host_trouble_are_excused_and_earlier_ones_count() {
         let now = Instant::now();
         let mut failure_history = FailureHistory::default();
         failure_history.ended(Some(1), now);
@@ -351,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn sickness_counts_once_it_has_lasted_and_health_forgets_it() {
+    fn unhealthiness_counts_past_the_deadline_and_recovery_resets_it() {
         let now = Instant::now();
         let mut failure_history = FailureHistory::default();
         failure_history.sick(Some(now));

@@ -25,7 +25,7 @@ mod shortage;
 use model::{App, Model, NEW, OLD, Refusal, digest, hangs, network};
 
 #[test]
-fn a_first_deploy_goes_the_whole_way_in_one_order() {
+fn a_first_deploy_runs_all_steps_in_one_operation() {
     let mut model = Model::new(Some(RunState::Running), App::Answers);
     let first = model.turn();
     assert_eq!(first.target, None, "no such app until its container runs");
@@ -44,7 +44,7 @@ fn a_first_deploy_goes_the_whole_way_in_one_order() {
 
 /// Its operator stops it, and starts it again before Podman has carried the stop out.
 #[test]
-fn what_is_just_being_stopped_is_not_believed_to_serve() {
+fn a_container_being_stopped_does_not_count_as_serving() {
     let mut model = Model::new(Some(RunState::Running), App::Answers);
     model.put(NEW, Slot::A, ContainerState::Running);
     let name = model.name(NEW, Slot::A);
@@ -89,7 +89,7 @@ fn an_update_switches_first_and_stops_the_old_one_after_the_drain() {
 }
 
 #[test]
-fn an_app_that_exits_is_given_up_after_three_times_with_its_last_words() {
+fn an_app_that_exits_is_given_up_after_three_starts_quoting_its_log() {
     let mut model = Model::new(Some(RunState::Running), App::Exits);
     let plan = model.settle();
     let failure = plan.failure.unwrap();
@@ -120,7 +120,7 @@ fn an_app_that_never_answers_is_given_up_at_its_deadline() {
 }
 
 #[test]
-fn an_image_that_is_not_there_fails_at_once_and_the_old_version_serves() {
+fn a_missing_image_fails_at_once_and_the_old_revision_keeps_serving() {
     let mut model = Model::new(Some(RunState::Running), App::Answers);
     model.put(OLD, Slot::A, ContainerState::Running);
     model.serves(OLD, Slot::A);
@@ -132,7 +132,7 @@ fn an_image_that_is_not_there_fails_at_once_and_the_old_version_serves() {
 }
 
 #[test]
-fn fm_32_a_busy_registry_is_asked_again_for_minutes_and_then_given_up() {
+fn fm_32_a_rate_limited_pull_is_retried_for_minutes_then_given_up() {
     let mut model = Model::new(Some(RunState::Running), App::Answers);
     model.image = Err("registry_rate_limited");
     let begun = model.now;
@@ -150,7 +150,7 @@ fn fm_32_a_busy_registry_is_asked_again_for_minutes_and_then_given_up() {
 }
 
 #[test]
-fn fm_05_what_serves_and_crashes_is_started_at_once_and_then_ever_slower() {
+fn fm_05_a_crashing_app_is_restarted_at_once_and_then_with_back_off() {
     let mut model = Model::new(Some(RunState::Running), App::Answers);
     model.put(NEW, Slot::A, ContainerState::Running);
     model.serves(NEW, Slot::A);
@@ -175,7 +175,7 @@ fn fm_05_what_serves_and_crashes_is_started_at_once_and_then_ever_slower() {
 
 /// With eight seconds of health between two crashes, a check in between finds it healthy.
 #[test]
-fn crashes_are_counted_at_once_until_ten_minutes_pass_without_one() {
+fn restarts_are_counted_until_ten_minutes_pass_without_one() {
     let mut model = Model::new(Some(RunState::Running), App::Answers);
     model.put(NEW, Slot::A, ContainerState::Running);
     model.serves(NEW, Slot::A);
@@ -199,7 +199,7 @@ fn crashes_are_counted_at_once_until_ten_minutes_pass_without_one() {
 }
 
 #[test]
-fn fm_26_a_sick_container_is_replaced_and_keeps_its_visitors_meanwhile() {
+fn fm_26_an_unhealthy_container_serves_until_it_is_replaced() {
     let mut model = Model::new(Some(RunState::Running), App::Answers);
     model.put(NEW, Slot::A, ContainerState::Running);
     model.serves(NEW, Slot::A);
@@ -224,7 +224,7 @@ fn fm_26_a_sick_container_is_replaced_and_keeps_its_visitors_meanwhile() {
 }
 
 #[test]
-fn what_was_restarted_and_never_answers_again_is_replaced() {
+fn a_restarted_container_that_never_answers_is_replaced() {
     let mut model = Model::new(Some(RunState::Running), App::Answers);
     model.put(NEW, Slot::A, ContainerState::Running);
     model.serves(NEW, Slot::A);
@@ -244,7 +244,7 @@ fn what_was_restarted_and_never_answers_again_is_replaced() {
 }
 
 #[test]
-fn fm_24_what_cannot_be_removed_is_tried_ever_slower() {
+fn fm_24_a_failing_removal_is_retried_with_back_off() {
     for (state, desired) in [
         (ContainerState::Broken, Some(RunState::Running)),
         (ContainerState::Running, Some(RunState::Stopped)),
@@ -263,7 +263,7 @@ fn fm_24_what_cannot_be_removed_is_tried_ever_slower() {
 }
 
 #[test]
-fn fm_24_what_cannot_be_stopped_is_removed_by_force() {
+fn fm_24_a_container_that_cannot_be_stopped_is_removed_by_force() {
     let mut model = Model::new(None, App::Answers);
     model.put(NEW, Slot::A, ContainerState::Running);
     model.stubborn = true;
@@ -275,7 +275,7 @@ fn fm_24_what_cannot_be_stopped_is_removed_by_force() {
 }
 
 #[test]
-fn a_recreate_that_cannot_stop_the_old_container_tries_ever_slower() {
+fn a_recreate_that_cannot_stop_the_old_container_backs_off() {
     let mut model = Model::new(Some(RunState::Running), App::Answers);
     model.edit(|service| service.strategy = Replacing::Recreate);
     model.put(OLD, Slot::A, ContainerState::Running);
@@ -289,7 +289,7 @@ fn a_recreate_that_cannot_stop_the_old_container_tries_ever_slower() {
 }
 
 #[test]
-fn secrets_that_were_stored_in_part_are_removed_too() {
+fn partly_stored_secrets_are_tracked_for_removal() {
     let mut state = WorkloadState::default();
     state.record(Lane::Roll, &Step::PutSecrets, NEW, hangs(), Instant::now(), 0.5);
     assert!(state.secrets.contains_key(&NEW));
@@ -311,7 +311,7 @@ fn without_enforced_limits_nothing_new_is_started() {
 
 /// Visitors are held meanwhile, and the edge holds them for only ten seconds.
 #[test]
-fn recreate_makes_room_soon_however_long_a_drain_may_take() {
+fn recreate_holds_requests_only_briefly_whatever_the_drain_time() {
     let mut model = Model::new(Some(RunState::Running), App::Answers);
     model.edit(|service| service.strategy = Replacing::Recreate);
     model.rules.drain.before_stop = Duration::from_mins(5);
@@ -330,7 +330,7 @@ fn recreate_makes_room_soon_however_long_a_drain_may_take() {
 
 /// Podman did not answer for a long time, and the stop came late.
 #[test]
-fn what_stops_late_for_a_recreate_is_kept_for_a_return() {
+fn a_recreate_keeps_the_old_container_on_record_while_it_stops_late() {
     let mut model = Model::new(Some(RunState::Running), App::Answers);
     model.edit(|service| service.strategy = Replacing::Recreate);
     model.put(OLD, Slot::A, ContainerState::Running);
@@ -352,7 +352,7 @@ fn what_stops_late_for_a_recreate_is_kept_for_a_return() {
 }
 
 #[test]
-fn recreate_stops_the_old_one_before_the_new_one_runs_and_goes_back_when_that_fails() {
+fn recreate_stops_the_old_container_first_and_restores_it_on_failure() {
     for (app, survivor) in [(App::Answers, NEW), (App::Exits, OLD)] {
         let mut model = Model::new(Some(RunState::Running), app);
         model.edit(|service| service.strategy = Replacing::Recreate);
@@ -371,7 +371,7 @@ fn recreate_stops_the_old_one_before_the_new_one_runs_and_goes_back_when_that_fa
 }
 
 #[test]
-fn fm_03_after_a_reboot_what_served_is_started_and_held_until_it_answers() {
+fn fm_03_after_a_reboot_requests_are_held_until_the_app_answers() {
     let mut model = Model::new(Some(RunState::Running), App::Answers);
     model.put(NEW, Slot::B, ContainerState::Created);
     model.serves(NEW, Slot::B);
@@ -397,7 +397,7 @@ proptest! {
     /// From any start it ends in the desired state; every plan on the way passes `check`, no
     /// container is made twice, and no two share an address.
     #[test]
-    fn every_mixture_converges(
+    fn any_starting_state_converges(
         a in proptest::option::of((any::<bool>(), states())),
         b in proptest::option::of((any::<bool>(), states())),
         remembered in proptest::option::of((any::<bool>(), any::<bool>())),
@@ -447,7 +447,7 @@ proptest! {
 
     /// A container that answers and is known to serve is never interrupted during an update.
     #[test]
-    fn an_update_never_leaves_visitors_alone(
+    fn an_update_never_interrupts_a_serving_container(
         other in proptest::option::of(states()),
         app in prop_oneof![Just(App::Answers), Just(App::Silent), Just(App::Exits)],
     ) {
@@ -466,7 +466,7 @@ proptest! {
 }
 
 #[test]
-fn ten_thousand_deployments_are_planned_without_a_step() {
+fn a_settled_deployment_plans_no_steps() {
     let mut model = Model::new(Some(RunState::Running), App::Answers);
     model.put(NEW, Slot::A, ContainerState::Running);
     model.serves(NEW, Slot::A);

@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_told_once_and_a_hint_without_one_stands_for_all() {
+    fn duplicate_names_collapse_and_an_unnamed_hint_means_all() {
         let named = Named::default();
         assert_eq!(named.take(), None, "a hint that named nothing");
         named.add(Some("a".to_owned()));
@@ -56,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_of_names_is_bounded_and_stands_for_all() {
+    fn too_many_names_mean_all() {
         let named = Named::default();
         (0..=Named::MAX).for_each(|n| named.add(Some(n.to_string())));
         assert_eq!(named.0.lock().unwrap().names.len(), Named::MAX);

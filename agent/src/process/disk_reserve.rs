@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn fm_59_it_takes_its_room_up_and_gives_it_back_once() {
+    fn fm_59_the_reserve_allocates_real_blocks_and_is_released_once() {
         let folder = tempfile::tempdir().unwrap();
         let reserve = reserve(folder.path(), BYTES);
         assert_eq!(reserve.keep(BYTES * 2 - 1).unwrap(), Kept::Missing, "too little is left");
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_of_it_is_made_whole_and_what_is_not_wanted_goes() {
+    fn a_partial_reserve_is_completed_and_an_unwanted_one_removed() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::File::create(folder.path().join("reserve")).unwrap().set_len(BYTES).unwrap();
         assert_eq!(reserve(folder.path(), BYTES).keep(0).unwrap(), Kept::Missing);
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn fm_59_what_finds_no_room_is_written_once_the_reserve_is_let_go() {
+    fn fm_59_a_write_on_a_full_disk_is_retried_once_the_reserve_is_released() {
         let folder = tempfile::tempdir().unwrap();
         let reserve = reserve(folder.path(), BYTES);
         let full = || io::Error::from(io::ErrorKind::StorageFull);
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_user_who_may_have_no_more_finds_no_room_either() {
+    fn an_exceeded_quota_counts_as_a_full_disk() {
         for (kind, full) in [
             (io::ErrorKind::StorageFull, true),
             (io::ErrorKind::QuotaExceeded, true),

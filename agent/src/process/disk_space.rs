@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn per_cent_is_what_df_shows() {
+    fn percent_matches_df() {
         assert_eq!(Space { used: 37, free: 55 }.percent(), 41);
         assert_eq!(Space { used: 0, free: 0 }.percent(), 0);
         assert_eq!(Space { used: 5, free: 0 }.percent(), 100);
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn the_kernel_is_asked_for_real() {
+    fn measures_a_real_file_system() {
         let space = system_measure()(Path::new("/")).unwrap();
         assert!(space.used > 0);
         assert!(system_measure()(Path::new("/nonexistent/buddo")).is_err());
@@ -246,7 +246,7 @@ mod tests {
     /// A disk that hangs blocks neither a pull nor a scrape, and takes one thread, however often it
     /// is asked.
     #[tokio::test]
-    async fn a_file_system_that_does_not_answer_is_left_out() {
+    async fn a_hanging_file_system_is_skipped() {
         let (answer, wait) = std::sync::mpsc::channel::<()>();
         let (wait, asked) = (std::sync::Mutex::new(wait), Arc::new(AtomicU64::new(0)));
         let count = Arc::clone(&asked);

@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_is_one_line_that_drives_no_terminal() {
+    fn an_event_is_one_line_without_control_characters() {
         for json in [false, true] {
             let kept = Kept::default();
             let writer = kept.clone();

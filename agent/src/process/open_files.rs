@@ -25,7 +25,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_soft_limit_rises_to_the_hard_one() {
+    fn raises_the_soft_limit_to_the_hard_limit() {
         let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
         setrlimit(Resource::RLIMIT_NOFILE, hard.min(1_024), hard).unwrap();
         assert_eq!(raise(), Ok(hard));
@@ -34,7 +34,7 @@ mod tests {
     }
 
     #[test]
-    fn fm_57_the_units_give_what_a_host_full_of_containers_takes() {
+    fn fm_57_the_units_allow_65536_open_files() {
         for unit in [
             include_str!("../../../systemd/user/buddo-agent.service"),
             include_str!("../../../systemd/user/buddo-resolver.service"),

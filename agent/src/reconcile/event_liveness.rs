@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn silence_after_an_effect_is_deafness_until_a_line_comes() {
+    fn silence_after_an_effect_means_a_dead_stream_until_a_line_arrives() {
         let (mut event_liveness, begun) = (EventLiveness::default(), Instant::now());
         event_liveness.hear(7);
         assert!(!event_liveness.overdue(begun + Duration::from_hours(9)), "nothing was done");
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_came_before_the_effect_was_done_counts() {
+    fn a_line_received_before_the_effect_completes_counts() {
         let mut event_liveness = EventLiveness::default();
         event_liveness.hear(8);
         event_liveness.expect(7, Instant::now());

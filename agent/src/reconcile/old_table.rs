@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn fm_59_what_crashed_is_started_again_where_its_visitors_go_or_are_held() {
+    fn fm_59_a_crashed_app_is_restarted_where_its_traffic_goes_or_is_held() {
         let steps = || {
             let name = name(Slot::A);
             vec![
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn fm_59_a_container_is_made_again_only_where_its_visitors_go() {
+    fn fm_59_a_container_is_recreated_only_where_its_traffic_goes() {
         let steps = |slot| {
             let name = name(slot);
             let start = [Step::Start(name.clone()), Step::Watch(name)];
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn fm_59_nothing_is_taken_away_under_an_older_table() {
+    fn fm_59_nothing_is_stopped_or_removed_under_an_older_table() {
         for step in [
             Step::Stop(name(Slot::A)),
             Step::Remove(name(Slot::A)),
@@ -172,7 +172,7 @@ mod tests {
 
     /// A container of its own would get them only with a newer table.
     #[test]
-    fn nothing_is_made_for_visitors_that_are_held() {
+    fn no_container_is_created_while_traffic_is_held() {
         let steps = vec![Step::Create(Slot::A), Step::Start(name(Slot::A))];
         let apps = [("mine".to_owned(), Target::Hold)].into();
         let held = LiveTable { apps, ..LiveTable::default() };

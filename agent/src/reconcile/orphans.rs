@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_reason_to_look_is_one_and_others_are_none() {
+    fn only_suspicious_outcomes_schedule_a_sweep() {
         let begun = Instant::now();
         let now = begun + Duration::from_hours(1);
         let idle = || OrphanSweep { reasons: None, ..OrphanSweep::begin(begun) };
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn ever_more_reasons_do_not_put_the_look_off_and_the_last_is_not_forgotten() {
+    fn repeated_reasons_cannot_delay_a_sweep_and_the_last_gets_its_own() {
         let begun = Instant::now();
         let mut sweep = OrphanSweep::begin(begun);
         for reason in 1..=5 {
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn what_goes_missing_is_looked_for_once() {
+    fn a_missing_app_triggers_one_sweep() {
         let begun = Instant::now();
         let mut sweep = OrphanSweep { reasons: None, ..OrphanSweep::begin(begun) };
         let id = |n| WorkloadId::app(DeploymentId::new(uuid::Uuid::from_u128(n)));

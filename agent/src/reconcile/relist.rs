@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_in_doubt_is_asked_about_and_only_once() {
+    fn only_doubted_containers_are_listed_and_only_once() {
         let now = Instant::now() + LATE;
         let mut relist = listed(now);
         relist.doubt("a");
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn where_it_is_not_known_what_changed_all_are_listed_until_that_went_well() {
+    fn an_unknown_change_lists_all_containers_until_a_list_succeeds() {
         let now = Instant::now() + LATE;
         let mut relist = listed(now);
         relist.doubt_all();
@@ -145,7 +145,7 @@ mod tests {
 
     /// Otherwise an agent that starts on a host with 1,000 apps would do nothing but list them.
     #[test]
-    fn what_was_listed_just_now_is_listed_a_little_later() {
+    fn a_full_list_is_postponed_right_after_the_last_one() {
         let begun = Instant::now();
         let mut relist = Relist::begin(begun);
         assert_eq!(relist.take(0, begun), Scope::All, "nothing is known yet");
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn what_would_cost_more_than_a_list_is_listed() {
+    fn many_doubts_are_settled_by_a_full_list() {
         let now = Instant::now() + LATE;
         for (doubtful, known, all) in
             [(4, 0, false), (5, 5, true), (5, 20, false), (250, 1_000, false), (251, 1_000, true)]

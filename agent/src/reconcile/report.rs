@@ -342,7 +342,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_news_is_written_also_after_a_restart() {
+    async fn only_changes_are_reported_even_after_a_restart() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("agent.db");
         let seq = written(&path, vec![level(1, Phase::Live, 1), level(2, Phase::Live, 1)]).await;
@@ -368,7 +368,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn each_change_of_a_deployment_is_a_line_that_names_it() {
+    async fn each_deployment_change_is_logged_with_its_id() {
         let log = Log::default();
         let writer = log.clone();
         let subscriber = tracing_subscriber::fmt()
@@ -395,7 +395,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn fm_20_a_coordinator_that_lost_reports_is_told_all_levels_again() {
+    async fn fm_20_a_coordinator_that_lost_reports_gets_the_full_status_again() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("agent.db");
         let levels = vec![level(1, Phase::Live, 1), level(2, Phase::Stopped, 1)];

@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_database_it_is_known_who_serves_and_who_stands_aside() {
+    fn without_a_database_the_table_shows_which_container_served() {
         let live = Target::Live { addresses: vec![ADDRESS] };
         let elsewhere = Target::Live { addresses: vec![Ipv4Addr::new(127, 96, 0, 1)] };
         for (target, strategy, container, expected) in [

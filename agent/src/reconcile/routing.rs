@@ -363,7 +363,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_operator_reads_what_is_wrong_once_and_an_administrator_why() {
+    async fn operators_see_the_failure_and_administrators_its_cause() {
         let (routes, _, wake) = routes(Edge { away: true, ..Edge::default() });
         routes.want(&files(), hosts(&[("a.example", false)]), Instant::now());
         let late = |settled| {
@@ -377,7 +377,7 @@ mod tests {
 
     /// A host may have thousands of names.
     #[tokio::test(start_paused = true)]
-    async fn a_name_costs_little_while_no_handshake_is_made_and_no_task_after() {
+    async fn a_handshake_task_is_small_and_ends_on_success() {
         let (routes, _, wake) = routes(Edge::default());
         let size = size_of_val(&routes.clone().warm("a.example".to_owned(), false, Duration::ZERO));
         assert!(size < 1_024, "{size} bytes");
@@ -395,7 +395,7 @@ mod tests {
 
     /// An agent that comes back to a thousand apps.
     #[tokio::test(start_paused = true)]
-    async fn what_was_served_before_is_asked_for_its_certificate_little_by_little() {
+    async fn handshakes_for_known_names_are_spread_over_time() {
         let (routes, edge, wake) = routes(Edge::default());
         let made = || edge.handshakes.load(Ordering::SeqCst);
         let mut served = hosts(&[("a.example", true), ("b.example", true)]);
@@ -413,7 +413,7 @@ mod tests {
 
     /// Issuers count failures: a host that comes and goes does not multiply its handshakes.
     #[tokio::test(start_paused = true)]
-    async fn handshakes_that_fail_are_rare_and_one_at_a_time() {
+    async fn failing_handshakes_back_off_and_run_one_at_a_time() {
         let (routes, edge, _) = routes(Edge::default());
         for _ in 0..20 {
             routes.want(&files(), hosts(&[("bad.example", true)]), Instant::now());

@@ -167,7 +167,7 @@ mod tests {
 
     /// A call that was not answered may have been cut short, and may take effect late.
     #[test]
-    fn after_a_write_that_failed_they_are_looked_at_twice() {
+    fn a_failed_secret_write_schedules_two_checks() {
         let begun = Instant::now();
         let now = begun + Duration::from_hours(1);
         for step in [Step::PutSecrets, Step::RemoveSecrets(Revision::FIRST)] {
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn a_start_is_a_reason_to_look_where_podman_refused_it() {
+    fn only_a_refused_start_triggers_a_check() {
         let now = Instant::now();
         let start = Step::Start("a".to_owned());
         for (step, outcome, expected) in [
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn while_something_is_set_aside_it_is_looked_for_and_told() {
+    fn files_set_aside_are_rechecked_and_reported() {
         let now = Instant::now();
         let mut watch = SecretsWatch::begin(now);
         let later = now + LATE;
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_mended_is_tried_again_without_another_reason() {
+    fn a_failed_repair_is_retried() {
         let now = Instant::now();
         let mut watch = SecretsWatch { list: Some(now), ..SecretsWatch::begin(now) };
         let error = std::io::Error::from(std::io::ErrorKind::StorageFull);

@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn fm_56_what_the_host_refuses_lasts_until_it_gives_it_or_nobody_asks_any_more() {
+    fn fm_56_a_shortage_lasts_until_a_success_or_a_timeout() {
         let (create, start) = (Step::Create(Slot::A), Step::Start("a".to_owned()));
         let begun = Instant::now();
         let mut shortage = Shortage::default();

@@ -69,7 +69,7 @@ fn hears(manager: &UnixDatagram, wanted: &str, patience: Duration) -> bool {
 /// `fm_04`: the kernel blocks the loop that answers for ever: the live table is a pipe that nobody
 /// writes. All other tasks of the process go on, and must not report that it is alive.
 #[test]
-fn fm_04_a_resolver_whose_loop_hangs_is_not_fed_and_a_fresh_one_is() {
+fn fm_04_a_hanging_resolver_stops_feeding_its_watchdog() {
     let folder = tempfile::tempdir().unwrap();
     let manager = UnixDatagram::bind(folder.path().join("notify.sock")).unwrap();
     let port = free_port();

@@ -76,7 +76,7 @@ fn tell(seed: u64, keys: &Arc<Keys>) -> String {
 }
 
 #[test]
-fn every_seed_keeps_every_promise() {
+fn every_seed_upholds_every_invariant() {
     let (first, count) = (from_environment("SEED_START", 0), from_environment("SEEDS", SEEDS));
     let most = from_environment("FAILURES", 1);
     let keys = Arc::new(Keys::generate());
@@ -129,7 +129,7 @@ fn every_seed_keeps_every_promise() {
 }
 
 #[test]
-fn a_seed_is_the_same_run_each_time() {
+fn a_seed_gives_the_same_run_each_time() {
     let keys = Arc::new(Keys::generate());
     for seed in 0..20 {
         let digest = || run::run(seed, &keys, true).map(|done| done.digest).map_err(|f| f.words);

@@ -453,7 +453,7 @@ fn replay(records: &[Record], apps: &Apps, rng: &mut Rng) -> Result<usize, Strin
 }
 
 #[test]
-fn the_plan_alone_keeps_its_rules_on_what_simulated_agents_saw() {
+fn the_plan_upholds_its_rules_on_recorded_simulations() {
     let keys = Arc::new(Keys::generate());
     let mut plans = 0;
     for seed in 0..SEEDS {

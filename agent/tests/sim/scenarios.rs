@@ -87,7 +87,7 @@ impl Run {
 /// Killed before or after each call on the way from nothing to a second revision: no duplicate,
 /// nothing that is right is restarted, and no visitor lost (the rules check that).
 #[test]
-fn fm_01_killed_at_any_call_it_converges_and_starts_nothing_twice() {
+fn fm_01_an_agent_killed_at_any_call_converges_and_starts_nothing_twice() {
     for strategy in [Strategy::Rolling, Strategy::Recreate] {
         for last_has_effect in [false, true] {
             for calls in 1..40 {
@@ -214,7 +214,7 @@ fn fm_10_a_clock_that_jumps_a_year_changes_nothing() {
 /// Boot in 1970, before the clock is set: what ran comes back, today's documents are accepted, and
 /// an expired one is not, because time is never earlier than the newest signature.
 #[test]
-fn fm_12_a_boot_in_1970_brings_back_what_ran_and_believes_no_expired_document() {
+fn fm_12_a_boot_in_1970_restores_apps_and_refuses_expired_documents() {
     play(|mut run| async move {
         run.want(2, 1);
         run.settle().await;
@@ -266,7 +266,7 @@ fn fm_62_documents_from_the_future_change_nothing_and_leave_no_trace() {
 
 /// A disk that cannot sync: nothing is acknowledged, what runs keeps running, and it is reported.
 #[test]
-fn fm_14_what_cannot_be_synced_is_not_acknowledged() {
+fn fm_14_a_document_that_cannot_be_synced_is_not_acknowledged() {
     play(|mut run| async move {
         run.want(2, 1);
         run.settle().await;
@@ -286,7 +286,7 @@ fn fm_14_what_cannot_be_synced_is_not_acknowledged() {
 
 /// Power fails right after an acknowledgement, and everything that SQLite had not synced is lost.
 #[test]
-fn fm_16_what_was_acknowledged_survives_a_power_loss() {
+fn fm_16_acknowledged_documents_survive_a_power_loss() {
     play(|mut run| async move {
         let folder = tempfile::tempdir().unwrap();
         run.database = Database::in_file(folder.path());
@@ -334,7 +334,7 @@ fn fm_22_repeated_events_change_nothing() {
 /// serving, no revision is given up for it, new apps come up once they are repaired, and what ends
 /// is then restarted as it was, with its environment.
 #[test]
-fn fm_19_torn_secrets_stop_nothing_that_needs_none_and_are_put_again() {
+fn fm_19_torn_secrets_do_not_stop_running_apps_and_are_restored() {
     for ends in [false, true] {
         play(|mut run| async move {
             run.want(2, 1);
@@ -366,7 +366,7 @@ fn fm_19_torn_secrets_stop_nothing_that_needs_none_and_are_put_again() {
 
 /// Something else tears them, unnoticed until a container has to be restarted.
 #[test]
-fn fm_19_secrets_torn_by_somebody_else_are_noticed_when_one_is_needed() {
+fn fm_19_externally_torn_secrets_are_repaired_when_needed() {
     play(|mut run| async move {
         run.want(2, 1);
         run.settle().await;
@@ -385,7 +385,7 @@ fn fm_19_secrets_torn_by_somebody_else_are_noticed_when_one_is_needed() {
 /// Podman's records are lost while two apps run, and one of them is destroyed meanwhile. The other
 /// gets a container that Podman knows; orphans are shown and ended.
 #[test]
-fn fm_19_what_podman_has_lost_is_shown_and_ended_whosever_it_is() {
+fn fm_19_lost_containers_are_shown_and_ended_for_any_app() {
     play(|mut run| async move {
         run.want(2, 1);
         run.want(4, 1);
@@ -417,7 +417,7 @@ fn fm_19_what_podman_has_lost_is_shown_and_ended_whosever_it_is() {
 
 /// Podman was away, and has lost some of what ran before.
 #[test]
-fn fm_19_once_podman_is_back_what_it_has_forgotten_is_looked_for() {
+fn fm_19_lost_containers_are_searched_for_once_podman_is_back() {
     play(|mut run| async move {
         run.want(2, 1);
         run.settle().await;
@@ -438,7 +438,7 @@ fn fm_19_once_podman_is_back_what_it_has_forgotten_is_looked_for() {
 
 /// A document that is replaced while Podman hangs is never acted on: its 'stopped' has no effect.
 #[test]
-fn what_podman_makes_wait_is_done_by_the_newest_document() {
+fn work_delayed_by_podman_follows_the_newest_document() {
     play(|mut run| async move {
         run.want(2, 1);
         run.settle().await;
@@ -468,7 +468,7 @@ fn what_podman_makes_wait_is_done_by_the_newest_document() {
 
 /// On a host with many apps a list takes long: an event of one app must not cause one.
 #[test]
-fn a_crash_that_an_event_names_is_mended_without_a_list() {
+fn a_crash_named_by_an_event_is_handled_without_a_full_list() {
     play(|mut run| async move {
         (1..4).for_each(|n| run.want(n, 1));
         run.settle().await;
@@ -496,7 +496,7 @@ fn a_crash_that_an_event_names_is_mended_without_a_list() {
 /// An image that is gone after each pull, as when something else cleans up the host: it is pulled
 /// ever more rarely, and the revision is given up in the end.
 #[test]
-fn an_image_that_vanishes_after_each_pull_is_not_pulled_all_the_time() {
+fn an_image_that_keeps_vanishing_is_pulled_with_back_off_and_given_up() {
     play(|mut run| async move {
         run.want(2, 1);
         let key = (deployment(2), Revision::FIRST);
@@ -536,7 +536,7 @@ fn an_app_is_stopped_started_and_destroyed_without_a_trace() {
 /// The host lacks something for an hour. What runs keeps serving, crashed and new apps wait for
 /// their start, nothing is given up, and the host reports that it should get no more.
 #[test]
-fn fm_56_an_hour_without_what_a_start_takes_gives_no_app_up() {
+fn fm_56_no_app_is_given_up_during_an_hours_shortage() {
     play(|mut run| async move {
         run.want(2, 1);
         run.want(3, 1);
@@ -564,7 +564,7 @@ fn fm_56_an_hour_without_what_a_start_takes_gives_no_app_up() {
 /// All probes time out for minutes, as on a host whose processors are all busy. What serves keeps
 /// serving, and no wave of second containers makes it worse; afterwards everything is as before.
 #[test]
-fn fm_58_a_host_that_starves_gets_no_wave_of_second_containers() {
+fn fm_58_a_starved_host_gets_no_replacement_containers() {
     play(|mut run| async move {
         (1..25).for_each(|n| run.want(n, 1));
         run.settle().await;
@@ -589,7 +589,7 @@ fn fm_58_a_host_that_starves_gets_no_wave_of_second_containers() {
 
 /// A third of all apps is sick, too few to blame the host: they are replaced, but not all at once.
 #[test]
-fn fm_58_sick_apps_are_replaced_a_few_a_minute_and_all_in_the_end() {
+fn fm_58_unhealthy_apps_are_replaced_gradually_and_all_eventually() {
     play(|mut run| async move {
         (1..61).for_each(|n| run.want(n, 1));
         run.settle().await;
@@ -616,7 +616,7 @@ fn fm_58_sick_apps_are_replaced_a_few_a_minute_and_all_in_the_end() {
 /// Half of all apps answer their probes with errors, and promptly: that is not a starved host, and
 /// replacements do not wait.
 #[test]
-fn fm_58_apps_that_answer_with_errors_hold_up_no_replacement() {
+fn fm_58_apps_that_answer_with_errors_do_not_delay_replacements() {
     play(|mut run| async move {
         (1..9).for_each(|n| run.want(n, 1));
         run.settle().await;
@@ -638,7 +638,7 @@ fn fm_58_apps_that_answer_with_errors_hold_up_no_replacement() {
 
 /// The first one that is sick waits for nothing.
 #[test]
-fn fm_58_a_single_sick_app_is_replaced_at_once() {
+fn fm_58_a_single_unhealthy_app_is_replaced_at_once() {
     play(|mut run| async move {
         (1..5).for_each(|n| run.want(n, 1));
         run.settle().await;
@@ -655,7 +655,7 @@ fn fm_58_a_single_sick_app_is_replaced_at_once() {
 
 /// What is sick for longer is replaced first, whatever its name is.
 #[test]
-fn apps_that_were_sick_first_are_replaced_first() {
+fn the_longest_unhealthy_apps_are_replaced_first() {
     play(|mut run| async move {
         (1..61).for_each(|n| run.want(n, 1));
         run.settle().await;
@@ -680,7 +680,7 @@ fn apps_that_were_sick_first_are_replaced_first() {
 
 /// Podman's absence may be why it is sick, and a second container would not help.
 #[test]
-fn a_sick_app_is_not_replaced_a_moment_after_podman_was_away() {
+fn an_unhealthy_app_is_not_replaced_right_after_podman_was_away() {
     play(|mut run| async move {
         (1..5).for_each(|n| run.want(n, 1));
         run.settle().await;
@@ -703,7 +703,7 @@ fn a_sick_app_is_not_replaced_a_moment_after_podman_was_away() {
 /// No table can be written, and an app crashes: it is restarted where its visitors go anyway.
 /// Switches and removals wait for disk space.
 #[test]
-fn fm_59_a_crashed_app_is_started_again_while_no_table_can_be_written() {
+fn fm_59_a_crashed_app_is_restarted_while_no_table_can_be_written() {
     play(|mut run| async move {
         (1..4).for_each(|n| run.want(n, 1));
         run.settle().await;
@@ -730,7 +730,7 @@ fn fm_59_a_crashed_app_is_started_again_while_no_table_can_be_written() {
 /// A revision goes live as the disk fills up: the previous one keeps its visitors, and is not
 /// ended.
 #[test]
-fn fm_59_without_a_new_table_nothing_is_taken_away() {
+fn fm_59_the_old_revision_stays_until_a_new_table_is_written() {
     play(|mut run| async move {
         run.want(2, 1);
         run.settle().await;

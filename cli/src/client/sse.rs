@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn an_endless_line_is_refused() {
+    fn overlong_lines_and_events_are_refused() {
         let mut parser = Parser::default();
         assert_eq!(parser.push(&vec![b'a'; MAX_EVENT + 1]), Err(TooLong));
         let mut parser = Parser::default();
@@ -121,7 +121,7 @@ mod tests {
     proptest! {
         /// Where the network cuts the bytes makes no difference.
         #[test]
-        fn cuts_do_not_matter(
+        fn any_split_yields_the_same_events(
             values in proptest::collection::vec("[a-z: ]{0,20}", 1..6),
             end in prop_oneof![Just("\n"), Just("\r"), Just("\r\n")],
             cuts in proptest::collection::vec(0_usize..200, 0..8),

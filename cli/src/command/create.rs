@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unchosen_tier_is_no_mistake_and_a_malformed_one_is() {
+    fn the_tier_may_be_omitted_but_not_malformed() {
         check(&request()).unwrap();
         let error = check(&CreateDeployment { tier: Some("Big One".to_owned()), ..request() });
         let error = error.unwrap_err();
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_terminal_is_asked_with_the_starter_first() {
+    fn the_tier_prompt_on_a_terminal_defaults_to_starter() {
         let tiers = [tier("bitcoin-pro"), tier("buddo-starter")];
         let answers = Answers::new(["no such option"]);
         let (mut ui, _) = ui_with(Screen::Terminal, Some(answers));
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_terminal_the_slugs_are_named() {
+    fn without_a_terminal_the_error_lists_the_tiers() {
         let (mut ui, _) = ui(Screen::Piped);
         let error =
             choose_tier(&mut ui, &[tier("bitcoin-pro"), tier("buddo-starter")]).unwrap_err();

@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn polling_alone_respects_the_published_limit() {
+    fn polling_stays_within_the_rate_limit() {
         let mut elapsed = Duration::ZERO;
         let polls = PAUSES.build().take_while(|pause| {
             elapsed += *pause;

@@ -152,7 +152,7 @@ mod tests {
     use crate::ui::testing::{Answers, Screen, ui, ui_with};
 
     #[test]
-    fn a_terminal_is_asked_as_documented() {
+    fn prompts_on_a_terminal_as_documented() {
         let answers = Answers::new(["you@example.com", "hunter2"]);
         let asked = answers.asked.clone();
         let (mut ui, _) = ui_with(Screen::Terminal, Some(answers));
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pipe_is_read_line_by_line() {
+    fn reads_a_pipe_line_by_line() {
         let (mut ui, printed) = ui(Screen::Piped);
         let mut input = Input::new(&mut ui, &b"you@example.com\r\n pass word \n"[..]);
         assert_eq!(input.line("Email:", "").unwrap(), "you@example.com");

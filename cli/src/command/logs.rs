@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn the_published_table() {
+    fn prints_the_documented_table() {
         let own = Some("550e8400-e29b-41d4-a716-446655440000");
         let text = printed(vec![
             entry("create", own, "2026-05-21T10:00:00.123Z", None),
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rollback_says_from_where_to_where_and_whether_the_guard_did_it() {
+    fn a_rollback_shows_its_revisions_and_whether_it_was_automatic() {
         let own = Some("550e8400-e29b-41d4-a716-446655440000");
         let asked = serde_json::json!({ "from": 3, "to": 1, "revision": 4 });
         let guarded = serde_json::json!({

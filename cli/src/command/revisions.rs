@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn each_state_has_a_word() {
+    fn every_state_is_named() {
         let serving = Revision { current: true, serving: true, ..revision(6, true, None) };
         let text = printed(vec![
             Revision { rollback_of: Some(2), ..serving },
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn without_failures_there_is_no_column_for_them() {
+    fn the_reason_column_is_shown_only_with_failures() {
         assert!(!printed(vec![revision(1, true, None)]).contains("Reason"));
     }
 }

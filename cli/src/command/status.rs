@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn a_running_one_is_shown_as_published() {
+    fn a_running_deployment_is_shown_as_documented() {
         let (mut ui, printed) = ui(Screen::Piped);
         show(&mut ui, &deployment("my-app", Status::Running)).unwrap();
         show_failure(&mut ui, "Error", None).unwrap();
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn what_answers_between_two_crashes_says_how_many_there_were() {
+    fn a_healthy_deployment_shows_its_recent_restarts() {
         let (mut ui, printed) = ui(Screen::Piped);
         let crashing = Deployment { restarts: 3, ..deployment("my-app", Status::Running) };
         show(&mut ui, &crashing).unwrap();
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_one_says_why_and_what_to_do() {
+    fn a_failed_deployment_shows_cause_and_remedy() {
         let mut failed = deployment("my-app", Status::Stopped);
         failed.health_status = None;
         failed.last_health_check = None;
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_host_is_a_warning_with_what_to_do() {
+    fn a_lost_host_is_shown_as_a_warning_with_its_remedy() {
         let (mut ui, printed) = ui(Screen::Piped);
         let lost = failure("the host h1 is lost", "wait for it");
         show_failure(&mut ui, "Warning", Some(&lost)).unwrap();

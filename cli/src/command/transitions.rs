@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn the_published_line() {
+    fn prints_the_documented_transitions() {
         let mut path = Path::new(Status::Pending);
         assert_eq!(path.advance(Status::Pending), []);
         assert_eq!(path.advance(Status::Running), [Status::Deploying, Status::Running]);
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn each_end_is_known() {
+    fn every_final_status_has_an_outcome() {
         let outcome = |status, failure| outcome(&answer(status, failure));
         assert_eq!(outcome(Status::Pending, None), None);
         assert_eq!(outcome(Status::Deploying, None), None);
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_warning_is_not_a_failure_and_what_waits_is_said() {
+    fn a_warning_is_not_a_failure_and_a_suspension_is_explained() {
         let some = |cause: &str| {
             Some(Failure { code: "x".into(), cause: cause.into(), fix: "do it".into() })
         };

@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn json_errors_go_to_standard_error_too() {
+    fn json_errors_go_to_standard_error() {
         let (mut ui, screen) = ui(Screen::Piped);
         ui.set_json(true);
         ui.error(&failure());
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn a_status_is_coloured_on_terminals_alone() {
+    fn a_status_is_coloured_only_on_a_terminal() {
         let (mut piped, screen) = ui(Screen::Piped);
         piped.field("Status", "running").unwrap();
         assert_eq!(screen.out(), "Status: running\n");
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_from_outside_drives_the_terminal() {
+    fn output_has_no_foreign_control_characters() {
         let (mut ui, screen) = ui(Screen::Terminal);
         ui.field("Error", "\u{1b}]0;owned\u{7}\nStatus: running").unwrap();
         ui.line("a\u{9b}2Jb").unwrap();
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn nor_does_json_on_a_terminal() {
+    fn json_output_on_a_terminal_has_no_control_characters() {
         let (mut ui, screen) = ui(Screen::Terminal);
         ui.set_json(true);
         ui.json(&"a\u{9b}2Jb").unwrap();

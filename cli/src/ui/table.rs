@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_align_and_lines_end_clean() {
+    fn columns_align_and_lines_have_no_trailing_space() {
         let mut table = Table::new(["Action", "Status"]);
         table.row(["create".to_owned(), "completed".to_owned()]);
         table.row(["reactivate".to_owned(), "failed".to_owned()]);

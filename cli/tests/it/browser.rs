@@ -92,7 +92,7 @@ impl Web {
 }
 
 #[tokio::test]
-async fn rfc8252_7_3_login_in_a_browser_comes_back_to_a_loopback_port() {
+async fn rfc8252_7_3_a_browser_login_returns_to_a_loopback_port() {
     let world = world().await;
     Mock::given(path(TOKEN))
         .and(body_string_contains("grant_type=authorization_code"))
@@ -137,7 +137,7 @@ async fn rfc8252_7_3_login_in_a_browser_comes_back_to_a_loopback_port() {
 }
 
 #[tokio::test]
-async fn rfc6749_4_1_2_1_a_no_in_the_browser_ends_the_login() {
+async fn rfc6749_4_1_2_1_a_denial_in_the_browser_ends_the_login() {
     let world = world().await;
     let web = begin(&world).await;
     let iss = world.api.uri();
@@ -177,7 +177,7 @@ fn device(expires_in: i64) -> Value {
 const START: &str = "/api/oauth/device_authorization";
 
 #[tokio::test]
-async fn rfc8628_3_3_a_code_is_shown_and_asked_about_until_somebody_decides() {
+async fn rfc8628_3_3_shows_the_code_and_polls_until_it_is_decided() {
     let world = world().await;
     world.mock("POST", START, ResponseTemplate::new(200).set_body_json(device(600))).await;
     let asked = Arc::new(AtomicUsize::new(0));
@@ -204,7 +204,7 @@ async fn rfc8628_3_3_a_code_is_shown_and_asked_about_until_somebody_decides() {
 }
 
 #[tokio::test]
-async fn rfc8628_3_5_a_device_is_told_how_it_ended() {
+async fn rfc8628_3_5_a_failed_device_login_is_explained() {
     for (error, code, words) in [
         ("access_denied", 9, "in the API's words"),
         ("expired_token", 3, "nobody logged in with the browser in time"),
@@ -221,7 +221,7 @@ async fn rfc8628_3_5_a_device_is_told_how_it_ended() {
 }
 
 #[tokio::test]
-async fn a_session_without_a_password_ends_when_its_refresh_token_does() {
+async fn a_browser_session_ends_with_its_refresh_token() {
     let world = world().await;
     world.mock("POST", START, ResponseTemplate::new(200).set_body_json(device(600))).await;
     Mock::given(path(TOKEN))
@@ -241,7 +241,7 @@ async fn a_session_without_a_password_ends_when_its_refresh_token_does() {
 }
 
 #[tokio::test]
-async fn the_ways_to_log_in_do_not_mix() {
+async fn login_methods_cannot_be_combined() {
     let world = World::new().await;
     for mixed in [&["login", "--web", "--device"][..], &["login", "--web", "--totp-code", "1"]] {
         let ran = world.buddo(mixed).await;

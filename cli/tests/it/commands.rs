@@ -9,13 +9,13 @@ use wiremock::ResponseTemplate;
 use crate::common::*;
 
 #[tokio::test]
-async fn the_version_is_the_published_one() {
+async fn the_version_is_printed_as_documented() {
     let ran = World::new().await.buddo(&["--version"]).await;
     assert_eq!((ran.code, ran.out.as_str()), (0, "buddo v0.1.0\n"));
 }
 
 #[tokio::test]
-async fn help_is_for_every_command() {
+async fn every_command_has_help() {
     let world = World::new().await;
     let commands: [&[&str]; 17] = [
         &[],
@@ -61,7 +61,7 @@ async fn login_stores_a_private_session() {
 }
 
 #[tokio::test]
-async fn login_takes_options_and_variables_and_a_code() {
+async fn login_accepts_options_variables_and_a_totp_code() {
     let world = World::new().await;
     let mut wanted = problem(401, "totp_required", "a one-time code is needed");
     let body = json!({
@@ -89,7 +89,7 @@ async fn login_takes_options_and_variables_and_a_code() {
 }
 
 #[tokio::test]
-async fn deploy_prints_the_published_lines() {
+async fn deploy_prints_the_documented_lines() {
     let world = World::logged_in().await;
     world.mock("POST", APPS, enveloped(201, "pending")).await;
     let seen = [status("pending", None), status("deploying", None), status("running", None)];
@@ -120,7 +120,7 @@ async fn deploy_prints_the_published_lines() {
 }
 
 #[tokio::test]
-async fn deploy_polls_where_there_are_no_events() {
+async fn deploy_polls_without_an_event_stream() {
     let world = World::logged_in().await;
     world.mock("POST", APPS, enveloped(201, "pending")).await;
     let running = ResponseTemplate::new(200).set_body_json(status("running", None));
@@ -134,7 +134,7 @@ async fn deploy_polls_where_there_are_no_events() {
 }
 
 #[tokio::test]
-async fn a_broken_stream_is_mended_by_a_poll() {
+async fn deploy_polls_after_the_event_stream_breaks() {
     let world = World::logged_in().await;
     world.mock("POST", APPS, enveloped(201, "pending")).await;
     world.mock("GET", &app("/events"), events(&[status("deploying", None)])).await;
@@ -145,7 +145,7 @@ async fn a_broken_stream_is_mended_by_a_poll() {
 }
 
 #[tokio::test]
-async fn the_environment_file_is_sent_and_overridden() {
+async fn the_environment_file_is_sent_with_overrides() {
     let world = World::logged_in().await;
     world.mock("POST", APPS, enveloped(201, "pending")).await;
     let file = world.home.path().join(".env");
@@ -161,7 +161,7 @@ async fn the_environment_file_is_sent_and_overridden() {
 }
 
 #[tokio::test]
-async fn what_there_is_by_name_and_by_id() {
+async fn read_commands_work_by_name_and_by_id() {
     let world = World::logged_in().await;
     world.mock("GET", APPS, listed("running")).await;
     world.mock("GET", &app(""), enveloped(200, "running")).await;
@@ -205,7 +205,7 @@ async fn what_there_is_by_name_and_by_id() {
 }
 
 #[tokio::test]
-async fn status_says_how_far_and_why_not() {
+async fn status_shows_progress_and_why_a_deploy_waits() {
     let world = World::logged_in().await;
     world.mock("GET", APPS, listed("deploying")).await;
     let mut now = status("deploying", None);
@@ -226,7 +226,7 @@ async fn status_says_how_far_and_why_not() {
 }
 
 #[tokio::test]
-async fn status_warns_of_a_lost_host_and_counts_restarts() {
+async fn status_warns_of_a_lost_host_and_shows_restarts() {
     let world = World::logged_in().await;
     let mut lost = deployment("running");
     lost["warning"] = failure("the host h1 is lost\nwait for it");
@@ -244,7 +244,7 @@ async fn status_warns_of_a_lost_host_and_counts_restarts() {
 }
 
 #[tokio::test]
-async fn stop_restart_and_destroy() {
+async fn stops_restarts_and_destroys() {
     let world = World::logged_in().await;
     world.mock("GET", APPS, listed("running")).await;
     world.mock("GET", &app(""), enveloped(200, "running")).await;
@@ -265,7 +265,7 @@ async fn stop_restart_and_destroy() {
 }
 
 #[tokio::test]
-async fn revisions_and_the_way_back() {
+async fn lists_revisions_and_rolls_back() {
     let world = World::logged_in().await;
     world.mock("GET", APPS, listed("running")).await;
     let list = json!({ "revisions": [{
@@ -303,7 +303,7 @@ async fn revisions_and_the_way_back() {
 }
 
 #[tokio::test]
-async fn a_rollback_that_is_refused_says_why() {
+async fn a_refused_rollback_prints_the_reason() {
     let world = World::logged_in().await;
     let missing = problem(404, "revision_not_found", "revision 1 is not kept any more");
     world.mock("POST", &app("/rollback"), missing).await;
@@ -317,7 +317,7 @@ async fn a_rollback_that_is_refused_says_why() {
 }
 
 #[tokio::test]
-async fn the_strategy_is_sent_and_checked_here() {
+async fn the_strategy_is_validated_locally_and_sent() {
     let world = World::logged_in().await;
     world.mock("POST", APPS, enveloped(201, "pending")).await;
     let with = |strategy| [&CREATE[..], &["--no-follow", "--strategy", strategy]].concat();
@@ -330,7 +330,7 @@ async fn the_strategy_is_sent_and_checked_here() {
 }
 
 #[tokio::test]
-async fn later_pages_of_the_list_are_read() {
+async fn finds_a_name_on_a_later_page() {
     let world = World::logged_in().await;
     let next = format!("<{APPS}?limit=100&after=x>; rel=\"next\"");
     let other = {
@@ -352,7 +352,7 @@ async fn later_pages_of_the_list_are_read() {
 }
 
 #[tokio::test]
-async fn logout_forgets_and_revokes() {
+async fn logout_revokes_and_deletes_the_tokens() {
     let world = World::logged_in().await;
     world.mock("POST", "/api/oauth/revoke", ResponseTemplate::new(200)).await;
     let ran = world.buddo(&["logout"]).await;

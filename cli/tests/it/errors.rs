@@ -10,7 +10,7 @@ use crate::common::*;
 
 /// The whole table of exit codes, each reached for real.
 #[tokio::test]
-async fn each_trouble_has_its_exit_code() {
+async fn every_exit_code_is_reached() {
     let world = World::logged_in().await;
     world.mock("GET", "/api/deploy/tiers", tiers()).await;
     let other = "550e8400-e29b-41d4-a716-446655440001";
@@ -73,7 +73,7 @@ async fn errors_are_json_on_request() {
 }
 
 #[tokio::test]
-async fn a_wrong_password_is_said_so() {
+async fn a_wrong_password_is_reported() {
     let world = World::new().await;
     let wrong = problem(401, "invalid_credentials", "the mail address or the password is wrong");
     world.mock("POST", "/api/auth/login", wrong).await;
@@ -103,7 +103,7 @@ async fn a_failed_deploy_names_cause_and_fix() {
 }
 
 #[tokio::test]
-async fn usage_errors_are_json_on_request_too() {
+async fn usage_errors_are_json_with_the_json_option() {
     let world = World::new().await;
     let lines: [(&[&str], &str, &str); 4] = [
         (&["deploy", "--name", "a", "--json"], "--image <IMAGE>", "see: buddo deploy --help"),
@@ -131,7 +131,7 @@ async fn usage_errors_are_json_on_request_too() {
 }
 
 #[tokio::test]
-async fn what_serves_with_a_warning_is_live_and_the_warning_is_shown() {
+async fn a_deploy_with_a_warning_succeeds_and_prints_it() {
     let world = World::logged_in().await;
     world.mock("POST", APPS, enveloped(201, "pending")).await;
     let late = "there is no certificate for www.example.com yet\npoint its CNAME at my-app";
@@ -180,7 +180,7 @@ async fn waiting_ends_at_the_timeout() {
 }
 
 #[tokio::test]
-async fn ctrl_c_leaves_the_deploy_alone() {
+async fn ctrl_c_stops_watching_but_not_the_deploy() {
     let world = World::logged_in().await;
     world.mock("POST", APPS, enveloped(201, "pending")).await;
     let silent = events(&[]).set_delay(Duration::from_mins(1));
@@ -203,7 +203,7 @@ async fn ctrl_c_leaves_the_deploy_alone() {
 }
 
 #[tokio::test]
-async fn a_limit_while_polling_is_waited_out() {
+async fn waits_out_a_rate_limit_while_polling() {
     let world = World::logged_in().await;
     world.mock("POST", APPS, enveloped(201, "pending")).await;
     let busy = problem(429, "rate_limited", "slow down").insert_header("retry-after", "1");
@@ -220,7 +220,7 @@ async fn a_limit_while_polling_is_waited_out() {
 }
 
 #[tokio::test]
-async fn no_session_and_an_open_file_are_refused_before_anything_is_sent() {
+async fn a_missing_or_exposed_session_is_refused_before_any_request() {
     use std::os::unix::fs::PermissionsExt as _;
     let world = World::new().await;
     let ran = world.buddo(&["list"]).await;
@@ -237,7 +237,7 @@ async fn no_session_and_an_open_file_are_refused_before_anything_is_sent() {
 }
 
 #[tokio::test]
-async fn something_else_than_the_api_is_not_believed() {
+async fn responses_not_from_the_api_are_refused() {
     let world = World::logged_in().await;
     let page = ResponseTemplate::new(200).set_body_raw("<html>", "text/html");
     world.mock("GET", APPS, page).await;
@@ -254,7 +254,7 @@ async fn something_else_than_the_api_is_not_believed() {
 }
 
 #[tokio::test]
-async fn the_servers_bad_fields_are_named_by_their_options() {
+async fn fields_refused_by_the_api_are_named_by_their_options() {
     let world = World::logged_in().await;
     let body = json!({
         "type": "t", "title": "Some fields are not valid", "status": 422,

@@ -56,7 +56,7 @@ async fn rotating(expires_in: i64) -> (World, Rotation) {
 }
 
 #[tokio::test]
-async fn an_ended_token_is_refreshed_before_it_is_used() {
+async fn an_expired_token_is_refreshed_before_use() {
     let (world, rotation) = rotating(0).await;
     let ran = world.buddo(&["list"]).await;
     assert_eq!(ran.code, 0, "{ran}");
@@ -76,7 +76,7 @@ async fn a_refused_token_is_refreshed_and_the_request_repeated() {
 }
 
 #[tokio::test]
-async fn many_commands_at_once_spend_one_refresh_token() {
+async fn concurrent_commands_use_one_refresh_token() {
     let (world, rotation) = rotating(0).await;
     let children: Vec<_> = (0..8).map(|_| world.command(&["list"]).spawn().unwrap()).collect();
     for child in children {
@@ -87,7 +87,7 @@ async fn many_commands_at_once_spend_one_refresh_token() {
 }
 
 #[tokio::test]
-async fn a_lost_rotation_is_healed_by_the_login() {
+async fn a_lost_rotation_falls_back_to_the_stored_login() {
     let (world, rotation) = rotating(0).await;
     // A refresh whose answer never reached the file: the stored token has been used.
     rotation.used.store(7, Ordering::SeqCst);
@@ -102,7 +102,7 @@ async fn a_lost_rotation_is_healed_by_the_login() {
 }
 
 #[tokio::test]
-async fn an_ended_login_asks_for_a_new_one() {
+async fn an_expired_login_asks_for_a_new_one() {
     let world = World::logged_in().await;
     let stale = problem(401, "invalid_token", "the access token has ended");
     world.mock("GET", APPS, stale).await;
@@ -118,7 +118,7 @@ async fn an_ended_login_asks_for_a_new_one() {
 }
 
 #[tokio::test]
-async fn a_session_goes_to_its_own_api_alone() {
+async fn a_session_is_sent_only_to_its_own_api() {
     let world = World::logged_in().await;
     let other = World::new().await;
     let ran = world.buddo(&["list", "--api", &other.api.uri()]).await;
@@ -135,7 +135,7 @@ async fn a_session_goes_to_its_own_api_alone() {
 }
 
 #[tokio::test]
-async fn a_create_is_repeated_under_one_key() {
+async fn a_create_is_retried_with_one_idempotency_key() {
     let world = World::logged_in().await;
     Mock::given(wiremock::matchers::method("POST"))
         .and(path(APPS))
@@ -159,7 +159,7 @@ async fn a_create_is_repeated_under_one_key() {
 }
 
 #[tokio::test]
-async fn a_busy_api_is_left_alone_as_long_as_it_asks_and_a_full_one_for_good() {
+async fn honours_retry_after_and_does_not_retry_without_capacity() {
     let world = World::logged_in().await;
     let busy = problem(503, "overloaded", "busy").insert_header("retry-after", "3");
     Mock::given(path(APPS))
@@ -180,7 +180,7 @@ async fn a_busy_api_is_left_alone_as_long_as_it_asks_and_a_full_one_for_good() {
 }
 
 #[tokio::test]
-async fn a_stop_is_not_repeated_once_sent() {
+async fn a_stop_is_never_retried() {
     let world = World::logged_in().await;
     world.mock("POST", &app("/stop"), ResponseTemplate::new(503)).await;
     let ran = world.buddo(&["deploy", "stop", ID]).await;
@@ -226,7 +226,7 @@ async fn https() -> (String, String) {
 }
 
 #[tokio::test]
-async fn a_certificate_is_verified_and_an_own_authority_is_trusted_on_request() {
+async fn certificates_are_verified_and_a_custom_ca_can_be_trusted() {
     let world = World::new().await;
     let (api, ca_pem) = https().await;
     let ca = world.home.path().join("ca.pem");

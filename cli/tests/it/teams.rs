@@ -44,7 +44,7 @@ async fn world() -> World {
 }
 
 #[tokio::test]
-async fn a_key_is_printed_alone_and_its_use_is_told_beside() {
+async fn a_new_key_is_printed_to_stdout_and_the_notes_to_stderr() {
     let world = world().await;
     let path = format!("/api/teams/{TEAM}/keys");
     let made = api_key(&json!({ "key": "buddo_key_TEXT" }));
@@ -66,7 +66,7 @@ async fn a_key_is_printed_alone_and_its_use_is_told_beside() {
 }
 
 #[tokio::test]
-async fn a_key_is_asked_for_with_a_code_where_the_account_has_them() {
+async fn creating_a_key_prompts_for_a_totp_code_if_needed() {
     let world = world().await;
     let path = format!("/api/teams/{TEAM}/keys");
     let problem = json!({ "type": "about:blank", "title": "x", "status": 403, "detail": "a code",
@@ -81,7 +81,7 @@ async fn a_key_is_asked_for_with_a_code_where_the_account_has_them() {
 }
 
 #[tokio::test]
-async fn keys_are_listed_and_revoked_by_name_in_the_own_team() {
+async fn lists_and_revokes_keys_of_the_personal_team_by_name() {
     let world = world().await;
     let path = format!("/api/teams/{ACCOUNT}/keys");
     world.mock("GET", &path, answer(json!([api_key(&json!({}))]))).await;
@@ -100,7 +100,7 @@ async fn keys_are_listed_and_revoked_by_name_in_the_own_team() {
 }
 
 #[tokio::test]
-async fn a_key_in_the_environment_stands_in_for_a_login() {
+async fn an_api_key_in_the_environment_replaces_a_login() {
     let world = World::new().await;
     world.mock("GET", APPS, listed("running")).await;
     let run = async || {
@@ -130,7 +130,7 @@ async fn with_key(world: &World, args: &[&str]) -> Ran {
 }
 
 #[tokio::test]
-async fn the_audit_log_is_shown_to_who_has_only_a_key() {
+async fn logs_work_with_only_an_api_key() {
     let world = World::new().await;
     let logs = json!({ "logs": [
         { "id": "1", "action": "create", "status": "completed", "initiated_by": ACCOUNT,
@@ -145,7 +145,7 @@ async fn the_audit_log_is_shown_to_who_has_only_a_key() {
 }
 
 #[tokio::test]
-async fn a_key_in_the_environment_leaves_what_takes_a_login_to_the_login() {
+async fn commands_that_need_a_login_ignore_the_api_key() {
     let world = world().await;
     let path = format!("/api/orgs/{ORG}/members/{ACCOUNT}");
     world.mock("DELETE", &path, answer(json!({ "message": "Member removed" }))).await;
@@ -171,7 +171,7 @@ async fn a_key_in_the_environment_leaves_what_takes_a_login_to_the_login() {
 }
 
 #[tokio::test]
-async fn organisations_members_and_invitations() {
+async fn manages_organisations_members_and_invitations() {
     let world = world().await;
     let ran = world.buddo(&["orgs", "list"]).await;
     assert!(ran.out.contains("acme") && ran.out.contains("org_owner"), "{ran}");
@@ -206,7 +206,7 @@ async fn organisations_members_and_invitations() {
 }
 
 #[tokio::test]
-async fn a_deployment_goes_to_the_team_that_is_named() {
+async fn the_team_option_selects_the_team() {
     let world = world().await;
     world.mock("POST", APPS, enveloped(201, "pending")).await;
     let args = [&CREATE[..], &["--team", "acme/web", "--no-follow"]].concat();
@@ -221,7 +221,7 @@ async fn a_deployment_goes_to_the_team_that_is_named() {
 }
 
 #[tokio::test]
-async fn later_pages_of_teams_are_read() {
+async fn reads_every_page_of_teams() {
     let world = World::logged_in().await;
     let on_page = |slug, next: &str| {
         let page = answer(json!([team(TEAM, "acme", slug, false)]));

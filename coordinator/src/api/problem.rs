@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_request_id_is_in_the_body_and_the_type_can_be_opened() {
+    async fn the_body_has_the_request_id_and_a_type_url_that_resolves() {
         let world = World::new();
         let refuse = || async {
             ApiError::new(NOT_FOUND, "no such page")
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn an_internal_error_tells_the_client_nothing() {
+    fn an_internal_error_hides_its_cause_from_the_client() {
         let cause = std::io::Error::other("disk /dev/sda1 at 10.0.0.1");
         let error = ApiError::internal(&cause);
         assert!(!serde_json::to_string(error.problem()).unwrap().contains("sda1"));

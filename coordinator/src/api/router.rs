@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_finds_no_place_is_told_in_time_and_the_process_still_lives() {
+    async fn a_request_without_a_slot_gets_503_and_health_still_answers() {
         let world = World::with(|config| config.limits.concurrent_requests = 1);
         let forever = axum::routing::get(std::future::pending::<()>);
         let routes = health::routes().split_for_parts().0.route("/forever", forever);
@@ -219,7 +219,7 @@ mod tests {
 
     /// Bodies that never end take no slot.
     #[tokio::test(start_paused = true)]
-    async fn fm_49_slow_bodies_take_no_places_and_end() {
+    async fn fm_49_slow_bodies_take_no_request_slots_and_time_out() {
         let world = World::with(|config| config.limits.concurrent_requests = 1);
         let router = build(world.state.clone());
         let crowd = (0..100).map(|_| router.clone().oneshot(slow()));

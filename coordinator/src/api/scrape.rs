@@ -102,7 +102,7 @@ mod tests {
 
     /// Names without values: a reviewed interface.
     #[tokio::test]
-    async fn the_names_are_as_reviewed() {
+    async fn metric_names_match_the_snapshot() {
         let world = World::new();
         world.host(1, 4096).await;
         world.get("/health", "").await;
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn requests_are_counted_by_route_and_never_by_what_clients_choose() {
+    async fn requests_are_counted_by_route_not_by_client_input() {
         let world = World::new();
         for id in 0..20 {
             let path = format!("/api/deploy/apps/00000000-0000-0000-0000-{id:012}/status");

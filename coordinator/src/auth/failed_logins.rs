@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_is_counted_once_and_what_is_remembered_is_bounded() {
+    fn failures_are_counted_once_and_memory_is_bounded() {
         let failures = Failures::default();
         let account = |n: usize| AccountId::new(Uuid::from_u128(n as u128));
         for n in 0..1000 {

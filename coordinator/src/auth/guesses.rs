@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn waits_double_up_to_the_longest_and_are_forgotten() {
+    fn waits_double_up_to_a_cap_and_expire() {
         let mut guesses = Guesses::new(PACE, 10);
         for _ in 0..3 {
             guesses.begin("a", secs(0)).unwrap();
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn a_try_that_was_right_or_not_made_does_not_count() {
+    fn undone_and_successful_attempts_do_not_count() {
         let mut guesses = Guesses::new(PACE, 10);
         for _ in 0..20 {
             guesses.begin("a", secs(0)).unwrap();
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn tries_at_the_same_time_find_no_gap() {
+    fn concurrent_attempts_cannot_exceed_the_limit() {
         let attempts = Attempts::default();
         let email = Email::parse("a@example.com").unwrap();
         let from = IpAddr::from([192, 0, 2, 1]);
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn an_account_of_ones_own_does_not_hide_guesses_from_an_address() {
+    fn own_logins_do_not_reset_the_limit_of_an_address() {
         let attempts = Attempts::default();
         let own = Email::parse("own@example.com").unwrap();
         let from = IpAddr::from([192, 0, 2, 1]);
@@ -351,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn a_site_does_not_guess_from_each_of_its_networks() {
+    fn guesses_from_an_ipv6_site_are_limited_as_a_whole() {
         let attempts = Attempts::default();
         let guess = |n: u16| {
             let victim = Email::parse(&format!("v{n}@example.com")).unwrap();
@@ -362,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_known_is_not_held_up_by_strangers_and_guesses_no_more_than_they() {
+    fn known_devices_and_sessions_have_their_own_equal_limit() {
         let attempts = Attempts::default();
         let now: jiff::Timestamp = "2026-05-21T10:00:00Z".parse().unwrap();
         let cookies = crate::auth::token::device::DeviceCookies::new(&[1; 32]);

@@ -248,7 +248,7 @@ mod tests {
     #[case::words("correct horse battery")]
     #[case::random("kT7#mq2Zx9")]
     #[case::other_scripts("пшеница-вертолёт")]
-    fn nist_sp_800_63b_3_1_1_2_others_need_no_special_characters(#[case] text: &str) {
+    fn nist_sp_800_63b_3_1_1_2_uncommon_passwords_need_no_special_characters(#[case] text: &str) {
         assert!(!password(text).is_common(&[]), "{text}");
     }
 
@@ -285,13 +285,13 @@ mod tests {
     }
 
     #[test]
-    fn the_default_cost_is_owasps() {
+    fn the_default_cost_follows_owasp() {
         let hasher = Hasher::new(Cost::OWASP, 1).unwrap();
         assert!(hasher.decoy.as_str().starts_with("$argon2id$v=19$m=19456,t=2,p=1$"));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_caller_that_gets_no_turn_is_told_so() {
+    async fn a_caller_without_a_turn_gets_busy() {
         let hasher = Hasher::new(CHEAP, 1).unwrap();
         let _taken = hasher.turns.acquire().await.unwrap();
         let result = hasher.verify(Secret::new("whatever"), None).await;

@@ -117,7 +117,7 @@ mod tests {
     ];
 
     #[test]
-    fn a_token_is_read_back_as_its_own_kind_only() {
+    fn a_token_parses_only_as_its_own_kind() {
         for kind in KINDS {
             let token = PlainToken::generate(kind, &SystemRandom);
             let text = token.clone().into_secret();
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn neither_form_shows_itself() {
+    fn debug_redacts_plain_and_hashed_tokens() {
         let token = PlainToken::generate(Kind::Access, &SystemRandom);
         let text = token.clone().into_secret();
         let random = text.expose().trim_start_matches("buddo_at_");
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_token_is_refused() {
+    fn malformed_tokens_are_refused() {
         for text in ["", "buddo_at_", "buddo_at_short", &format!("buddo_at_{}", "!".repeat(43))] {
             assert!(PlainToken::parse(Kind::Access, text).is_none(), "{text}");
         }

@@ -155,14 +155,18 @@ mod tests {
     #[case(1_234_567_890, "005924", 0x0273_EF07)]
     #[case(2_000_000_000, "279037", 0x03F9_40AA)]
     #[case(20_000_000_000, "353130", 0x27BC_86AA)]
-    fn rfc6238_appendix_b_the_vectors(#[case] seconds: i64, #[case] code: &str, #[case] step: u64) {
+    fn rfc6238_appendix_b_test_vectors_match(
+        #[case] seconds: i64,
+        #[case] code: &str,
+        #[case] step: u64,
+    ) {
         let secret = of_the_rfc();
         assert_eq!(secret.code_at(at(seconds)), code);
         assert_eq!(secret.step_of(&Secret::new(code), at(seconds)), Some(step));
     }
 
     #[test]
-    fn rfc6238_5_2_one_step_of_drift_and_no_more() {
+    fn rfc6238_5_2_one_step_of_drift_is_accepted_and_no_more() {
         let secret = of_the_rfc();
         let now = 1_111_111_111;
         for (steps, taken) in [(-2, false), (-1, true), (0, true), (1, true), (2, false)] {
@@ -181,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_code_is_refused() {
+    fn malformed_codes_are_refused() {
         let secret = of_the_rfc();
         for bad in ["", "28708", "2870822", "28708a", "+87082", "２８７０８２", "-1"] {
             assert_eq!(secret.step_of(&Secret::new(bad), at(59)), None, "{bad}");
@@ -205,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn recovery_codes_are_read_however_they_are_typed() {
+    fn recovery_codes_ignore_case_and_separators() {
         let account = AccountId::new(Uuid::from_u128(1));
         let codes = recovery_codes(&SystemRandom);
         assert_eq!(codes.len(), 10);
@@ -222,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn debug_shows_nothing() {
+    fn debug_is_redacted() {
         assert_eq!(format!("{:?}", of_the_rfc()), "SharedSecret([redacted])");
     }
 }

@@ -188,7 +188,7 @@ mod tests {
     use crate::testing::World;
 
     #[tokio::test]
-    async fn accounts_and_tiers_are_administered_on_the_machine() {
+    async fn administers_accounts_and_tiers_locally() {
         let world = World::new();
         let jwt = world.member("one").await;
         let run = async |command| {

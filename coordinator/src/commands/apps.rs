@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_app_is_listed_approved_suspended_and_its_log_kept() {
+    async fn lists_approves_and_suspends_apps_and_logs_it() {
         let world = World::new();
         let jwt = world.member("one").await;
         let body = json!({ "app_name": "Mine", "redirect_uris": ["https://a.example/cb"],

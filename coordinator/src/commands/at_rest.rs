@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_first_entry_that_was_changed_is_named() {
+    async fn verify_names_the_first_changed_entry() {
         let world = World::new();
         world.member("one").await;
         let head = verify(&world, &[]).await.unwrap();
@@ -213,7 +213,7 @@ mod tests {
     /// As docs/operations.md describes for a database that a restore replaced: there are no keys,
     /// and part of the data is still in the WAL.
     #[tokio::test]
-    async fn the_acts_in_a_copy_of_a_database_are_listed_without_its_keys() {
+    async fn audit_lists_actions_from_a_database_copy_without_its_keys() {
         let world = World::new();
         let config = &world.state.config;
         let file = config.state_dir.join("backup.db");
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_master_key_is_rotated_and_the_database_backed_up() {
+    async fn rotates_the_master_key_and_backs_up_the_database() {
         let world = World::new();
         world.member("one").await;
         let config = &world.state.config;

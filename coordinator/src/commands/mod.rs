@@ -241,7 +241,7 @@ mod tests {
     const MONTH: Duration = Duration::from_hours(720);
 
     #[tokio::test]
-    async fn a_host_that_refuses_is_listed_with_what_to_do_and_moves_no_cursor() {
+    async fn a_refusal_is_listed_with_its_remedy_and_no_control_characters() {
         let world = World::new();
         let (id, _) = world.host(1, 4096).await;
         let why = "stale_generation: \u{1b}[2Jolder: run `buddo-coordinator epoch raise`";
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn fm_36_a_host_whose_document_has_expired_is_listed_as_such() {
+    async fn fm_36_an_expired_document_is_listed_with_its_host() {
         let world = World::new();
         let (id, _) = world.host(1, 4096).await;
         let listed = async || {
@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn fm_67_a_host_that_claims_too_much_or_was_cut_off_is_listed_with_that() {
+    async fn fm_67_excess_claims_and_cut_offs_are_listed_with_their_host() {
         let world = World::new();
         let (id, _) = world.host(1, 4096).await;
         let bound =

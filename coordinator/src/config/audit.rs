@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_log_that_is_forgotten_at_once_is_refused() {
+    fn an_audit_retention_out_of_range_is_refused() {
         Audit::default().check().unwrap();
         for keep_days in [0, 6, 40_000] {
             assert!(Audit { keep_days }.check().is_err(), "{keep_days}");

@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nonsense_is_refused() {
+    fn out_of_range_values_are_refused() {
         Deploys::default().check().unwrap();
         Deploys { guard_s: 0, ..Deploys::default() }.check().unwrap();
         assert!(Deploys { guard_s: 9, ..Deploys::default() }.check().is_err());

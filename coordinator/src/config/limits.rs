@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nonsense_is_refused() {
+    fn invalid_values_are_refused() {
         for bad in [f64::NAN, 0.0, -1.0, f64::INFINITY] {
             let limits = Limits { memory_overcommit: bad, ..Limits::default() };
             assert!(limits.check().is_err(), "{bad}");

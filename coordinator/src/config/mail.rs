@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn contradictions_are_refused_by_name() {
+    fn contradictory_settings_are_refused_by_name() {
         check("").unwrap();
         check("transport = \"smtp\"\nhost = \"localhost\"\ntls = \"none\"").unwrap();
         assert!(check("transport = \"smtp\"").unwrap_err().contains("host is missing"));

@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_file_is_the_default() {
+    fn an_empty_file_gives_the_defaults() {
         let config = parse("").unwrap();
         assert_eq!(config.zone.as_str(), "buddocloud.com");
         assert_eq!(config.api.public_url(), "https://localhost:8443");
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn half_a_certificate_is_refused() {
+    fn a_certificate_without_its_key_is_refused() {
         let error = parse("[api]\ntls_cert = \"/a.pem\"").unwrap_err();
         assert!(error.to_string().contains("tls_key"), "{error}");
     }
@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn origins_are_written_as_browsers_send_them() {
+    fn only_origins_as_browsers_send_them_are_accepted() {
         parse("[api]\ncors_origins = [\"https://a.example\", \"http://localhost:3000\"]").unwrap();
         for bad in ["*", "null", "https://a.example/", "http://a.example", "a.example"] {
             let error = parse(&format!("[api]\ncors_origins = [\"{bad}\"]")).unwrap_err();
@@ -336,13 +336,13 @@ mod tests {
     }
 
     #[test]
-    fn metrics_are_for_this_machine_alone() {
+    fn metrics_listen_only_on_loopback() {
         let error = parse("[metrics]\nlisten = \"0.0.0.0:8445\"").unwrap_err();
         assert!(error.to_string().contains("127.0.0.0/8"), "{error}");
     }
 
     #[test]
-    fn an_ipv6_name_makes_a_public_url_too() {
+    fn an_ipv6_address_gives_a_valid_public_url() {
         let config = parse("[api]\nnames = [\"::1\"]").unwrap();
         assert_eq!(config.api.public_url(), "https://[::1]:8443");
     }

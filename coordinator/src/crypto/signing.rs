@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn the_key_is_made_once_and_a_damaged_one_is_an_error() {
+    fn the_key_is_created_once_and_a_damaged_one_is_an_error() {
         let directory = tempfile::tempdir().unwrap();
         let kid = || {
             let keyring = Keyring::open(directory.path())?;
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rotation_takes_each_host_along_in_two_steps() {
+    fn a_rotation_moves_each_host_in_two_steps() {
         let directory = tempfile::tempdir().unwrap();
         let keyring = Keyring::open(directory.path()).unwrap();
         let old = keyring.keys().newest().public().kid.clone();

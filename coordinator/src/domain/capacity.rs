@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_small_machine_holds_one_app_and_its_update() {
+    fn a_small_host_fits_one_app_and_its_update() {
         let budget = Capacity { memory_mb: 960, ..Capacity::default() }.budget_mb(1.0);
         let one = Load::default().with(app(256));
         assert_eq!((budget, one.memory_mb()), (546, 256 + 256 + 7));
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn an_administrator_decides_what_is_allocatable_up_to_what_there_is() {
+    fn allocatable_memory_is_configurable_up_to_the_hosts_memory() {
         let allows =
             |mb| Capacity { memory_mb: 4096, allocatable_mb: Some(mb), ..Capacity::default() };
         let with = |mb| allows(mb).budget_mb(1.0);
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn fm_67_a_host_that_claims_more_than_it_may_has_no_more() {
+    fn fm_67_claimed_memory_is_capped_at_the_hosts_bound() {
         let honest = Capacity { memory_mb: 4096, max_memory_mb: Some(8192), ..Capacity::default() };
         assert_eq!(honest.budget_mb(1.0), 4096 - 384 - 128);
         for allocatable_mb in [None, Some(u64::MAX)] {
@@ -150,7 +150,7 @@ mod tests {
         /// The order in which apps arrive does not matter, and each takes at least what it is
         /// promised.
         #[test]
-        fn a_load_is_the_sum_of_its_parts(
+        fn a_load_is_independent_of_order_and_grows_with_each_app(
             mut apps in prop::collection::vec((1..4096u64, 0..9999u64), 0..20),
             one in (1..4096u64, 0..9999u64),
         ) {
@@ -168,7 +168,7 @@ mod tests {
 
         /// Without overcommitment, apps, helpers and an update leave the reserve alone.
         #[test]
-        fn the_reserve_is_never_promised(memory_mb in 0..1_000_000u64) {
+        fn the_reserve_is_never_allocated(memory_mb in 0..1_000_000u64) {
             let budget = Capacity { memory_mb, ..Capacity::default() }.budget_mb(1.0);
             prop_assert!(budget == 0 || memory_mb - budget >= RESERVE_MB);
         }

@@ -164,7 +164,7 @@ mod tests {
     #[case::forgotten(".LL", 1, Err(NoReturn::Forgotten(Revision::new(1))))]
     #[case::unknown("LL", 3, Err(NoReturn::Unknown(Revision::new(3))))]
     #[case::zero("LL", 0, Err(NoReturn::Unknown(Revision::new(0))))]
-    fn what_can_be_named(
+    fn validates_the_target_of_a_rollback(
         #[case] letters: &str,
         #[case] number: u32,
         #[case] expected: Result<(), NoReturn>,
@@ -177,7 +177,7 @@ mod tests {
     #[case::the_newest("LLLLLLL", 7, 3, &[5, 6, 7])]
     #[case::failures_push_nothing_out("LLLFFFFF", 3, 2, &[2, 3, 7, 8])]
     #[case::what_is_put_back("LFFFL", 5, 1, &[1, 5])]
-    fn what_is_kept(
+    fn keeps_the_revisions_in_use_and_the_newest(
         #[case] letters: &str,
         #[case] current: u32,
         #[case] keep: usize,
@@ -190,7 +190,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_in_use_is_kept_and_the_rest_is_bounded(
+        fn revisions_in_use_are_kept_and_the_rest_is_bounded(
             letters in "[LGFU]{1,40}",
             current in 1..41u32,
             serving in 1..41u32,

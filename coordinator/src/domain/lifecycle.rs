@@ -216,7 +216,7 @@ mod tests {
         [Progressed, Live, GaveUp, Restart, Rollback, Stop, Destroy, Move, Suspend, Reactivate];
 
     #[test]
-    fn the_whole_table() {
+    fn the_transitions_match_the_snapshot() {
         let mut table = String::new();
         for from in STATES {
             for event in EVENTS {
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn no_move_is_listed_twice() {
+    fn every_transition_is_listed_once() {
         for (index, (from, event, _)) in MOVES.iter().enumerate() {
             let again = |(f, e, _): &(Status, Event, Status)| f == from && e == event;
             assert!(!MOVES[index + 1..].iter().any(again), "{from} {event:?}");
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_says_what_is_possible() {
+    fn a_refusal_lists_the_possible_actions() {
         assert_eq!(
             next(Stopped, Stop).unwrap_err().to_string(),
             "the deployment is stopped, so stop is not possible; possible: restart, rollback, \

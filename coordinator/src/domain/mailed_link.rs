@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lifetime_is_told_as_people_say_it() {
+    fn lifetimes_are_written_in_words() {
         let words = [1, 2, 24, 25, 48, 7 * 24].map(|hours| Lifetime::of_hours(hours).to_string());
         assert_eq!(words, ["one hour", "2 hours", "24 hours", "25 hours", "2 days", "7 days"]);
         assert_eq!(ACCOUNT_CHANGE.duration(), SignedDuration::from_hours(1));

@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn fm_67_what_a_whole_agent_says_is_within_its_budget() {
+    fn fm_67_a_busy_agent_stays_within_its_budget() {
         let start = Instant::now();
         let mut budget = Budget::new(start);
         // A thousand apps deployed at once, then probed every half minute for an hour.
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn fm_67_a_flood_is_cut_off_and_a_minute_later_all_is_well() {
+    fn fm_67_a_flood_is_cut_off_for_one_minute() {
         let start = Instant::now();
         let cases: [(&str, Say); 5] = [
             ("connections", Box::new(|budget, now| budget.connected(now).is_ok())),
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn what_costs_more_is_cut_off_sooner() {
+    fn costlier_frames_are_cut_off_sooner() {
         let start = Instant::now();
         let most = |frame: &Frame| {
             let mut budget = Budget::new(start);
@@ -175,7 +175,7 @@ mod tests {
         /// In any minute at most two budgets get through: the saved one, and the one refilled
         /// meanwhile.
         #[test]
-        fn no_minute_has_more_than_two_budgets(
+        fn any_minute_admits_at_most_two_budgets(
             takes in prop::collection::vec((0..3000u64, 1..400_000usize), 1..200),
         ) {
             let start = Instant::now();

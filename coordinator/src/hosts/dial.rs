@@ -51,7 +51,7 @@ mod tests {
     use crate::crypto::random::SystemRandom;
 
     #[tokio::test(start_paused = true)]
-    async fn fm_08_a_thousand_hosts_are_dialled_over_seconds_and_a_few_at_once() {
+    async fn fm_08_dialling_1000_hosts_is_spread_over_time_and_bounded() {
         let dial = Arc::new(Dial::new(Arc::new(SystemRandom)));
         let began = Instant::now();
         let log = Arc::new(Mutex::new((Vec::new(), 0_usize, 0_usize)));
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_host_does_not_wait() {
+    async fn a_single_host_is_dialled_at_once() {
         let began = Instant::now();
         Dial::new(Arc::new(SystemRandom)).spread(1).await;
         assert!(began.elapsed() <= SHARE + Duration::from_millis(1));

@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_entry_is_within_what_placement_counts_for_it() {
+    fn the_largest_entry_fits_its_placement_estimate() {
         let (_, key) = OpeningKey::generate().unwrap();
         for env in [0, 1, 1000, 131_072] {
             let bytes = length(&desired(1, &key, env, 0, false));
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_as_full_as_it_can_be_has_a_document_that_is_signed_and_taken() {
+    fn the_document_of_a_full_host_can_be_signed_and_verified() {
         let (_, key) = OpeningKey::generate().unwrap();
         let (env, images) = (4000, 10);
         let mut load = Load::default();
@@ -205,7 +205,7 @@ mod tests {
         /// Nothing that apps need to run is touched, no more is left out than necessary, and images
         /// go before fallbacks.
         #[test]
-        fn only_what_is_not_needed_to_run_goes(
+        fn only_optional_parts_are_left_out(
             shapes in prop::collection::vec((0..50usize, 0..4usize, any::<bool>()), 1..12),
             per_cent in 0..110usize,
         ) {

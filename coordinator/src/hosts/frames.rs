@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn lines_may_be_cut_anywhere_and_unknown_ones_are_skipped() {
+    async fn lines_may_be_split_anywhere_and_unknown_frames_are_skipped() {
         let mut budget = budget();
         let body = body(&[
             "\n{\"frame\":\"chec",
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_line_without_end_is_refused() {
+    async fn an_overlong_line_is_refused() {
         let long = "x".repeat(MAX_LINE + 1);
         let (body, mut budget) = (body(&[&long]), budget());
         assert!(matches!(Frames::new(body, &mut budget).next().await, Err(StreamError::Line)));
@@ -174,7 +174,7 @@ mod tests {
 
     /// Counted, not timed: the codec's own mark of how far it has looked moves with each piece.
     #[test]
-    fn fm_67_a_line_in_small_pieces_is_looked_at_once() {
+    fn fm_67_a_line_in_small_pieces_is_scanned_once() {
         let mut budget = budget();
         let mut frames = Frames::new(body(&[]), &mut budget);
         for _ in 0..10_000 {
@@ -201,7 +201,7 @@ mod tests {
     proptest::proptest! {
         /// However a stream is cut into pieces, it yields the same lines.
         #[test]
-        fn the_same_lines_come_of_any_pieces(
+        fn any_split_yields_the_same_lines(
             lines in proptest::collection::vec("[a-z]{0,9}", 0..20),
             cuts in proptest::collection::vec(0..200usize, 0..20),
         ) {
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn fm_67_a_flood_ends_the_stream_and_a_new_one_is_no_new_budget() {
+    async fn fm_67_a_flood_ends_the_stream_and_reconnecting_keeps_the_budget() {
         let lines = "{\"frame\":\"of nobody\"}\n".repeat(10_000);
         let flood = [&*lines; 7];
         let mut budget = budget();

@@ -268,7 +268,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_refused_is_offered_again_within_half_a_minute() {
+    fn a_refused_document_is_retried_within_30_seconds() {
         assert!(next_look(None) <= Duration::from_secs(30));
         let taken = Generation { epoch: 1, generation: 1 };
         assert!(next_look(Some(taken)) > Duration::from_mins(1));

@@ -333,7 +333,7 @@ async fn begin() -> (World, Running) {
 }
 
 #[tokio::test]
-async fn a_create_reaches_the_host_signed_and_its_report_comes_back() {
+async fn a_create_reaches_its_host_signed_and_the_report_returns() {
     let (world, agent) = begin().await;
     let mut spec = request("my-app");
     let vars = [("KEY".to_owned(), buddo_shared::secret::Secret::new("value"))];
@@ -400,7 +400,7 @@ async fn wanted(world: &World, host: HostId) -> Generation {
 }
 
 #[tokio::test]
-async fn fm_68_the_newest_document_that_is_ready_is_kept_though_it_is_out_of_date_already() {
+async fn fm_68_an_already_outdated_document_is_still_kept() {
     let world = World::new();
     let (host, _) = world.host(1, 4096).await;
     deployments::create(&world.state, owner(1), None, request("my-app"), None).await.unwrap();
@@ -422,7 +422,7 @@ async fn fm_68_the_newest_document_that_is_ready_is_kept_though_it_is_out_of_dat
 }
 
 #[tokio::test]
-async fn fm_68_a_host_gets_documents_while_its_apps_change_faster_than_they_are_built() {
+async fn fm_68_constant_changes_do_not_starve_a_host_of_documents() {
     let (world, agent) = begin().await;
     let host = agent.agent.host;
     let before = agent.document(|_| true).await.generation;
@@ -441,7 +441,7 @@ async fn fm_68_a_host_gets_documents_while_its_apps_change_faster_than_they_are_
 }
 
 #[tokio::test]
-async fn what_was_sealed_to_the_key_before_is_not_kept_when_a_host_joins_again() {
+async fn a_rejoin_while_building_discards_secrets_sealed_to_the_old_key() {
     let world = World::new();
     let (id, _) = world.host(1, 4096).await;
     let mut spec = request("my-app");
@@ -467,7 +467,7 @@ async fn what_was_sealed_to_the_key_before_is_not_kept_when_a_host_joins_again()
 }
 
 #[tokio::test]
-async fn a_coordinator_that_died_after_its_answer_still_delivers() {
+async fn a_coordinator_that_dies_after_its_response_still_delivers() {
     let world = World::today();
     let pusher = tokio::spawn(super::run(world.state.clone()));
     let agent = Running::join(&world, "container-host-1").await;
@@ -480,7 +480,7 @@ async fn a_coordinator_that_died_after_its_answer_still_delivers() {
 }
 
 #[tokio::test]
-async fn an_agent_that_comes_back_gets_the_same_bytes_and_resumes_its_reports() {
+async fn a_returning_agent_gets_the_same_document_and_resumes_reports() {
     let (world, mut agent) = begin().await;
     let made = deployments::create(&world.state, owner(1), None, request("my-app"), None).await;
     let id: DeploymentId = made.unwrap().deployment.id.parse().unwrap();
@@ -518,7 +518,7 @@ async fn a_document_is_refreshed_before_it_expires() {
 }
 
 #[tokio::test]
-async fn fm_20_a_host_that_is_ahead_is_said_to_be_and_an_epoch_raise_reaches_it() {
+async fn fm_20_a_host_that_is_ahead_is_reported_and_an_epoch_raise_fixes_it() {
     let (world, agent) = begin().await;
     let first = agent.document(|_| true).await;
     *agent.agent.refuses.lock().unwrap() = Some("stale_generation");
@@ -544,7 +544,7 @@ async fn fm_20_a_host_that_is_ahead_is_said_to_be_and_an_epoch_raise_reaches_it(
 }
 
 #[tokio::test]
-async fn fm_66_a_host_whose_disk_is_full_is_heard_and_shown() {
+async fn fm_66_a_host_with_a_full_disk_is_reported_and_still_heard() {
     let (world, agent) = begin().await;
     let state = &world.state;
     let first = agent.document(|_| true).await;
@@ -583,7 +583,7 @@ async fn fm_66_a_host_whose_disk_is_full_is_heard_and_shown() {
 }
 
 #[tokio::test]
-async fn a_host_whose_document_cannot_be_read_is_heard_and_shown() {
+async fn a_host_with_an_unreadable_document_is_reported_and_still_heard() {
     let (world, agent) = begin().await;
     let state = &world.state;
     let first = agent.document(|_| true).await;
@@ -601,7 +601,7 @@ async fn a_host_whose_document_cannot_be_read_is_heard_and_shown() {
 }
 
 #[tokio::test]
-async fn what_a_host_refuses_is_not_offered_again_with_each_report() {
+async fn a_refused_document_is_not_resent_on_every_report() {
     let (world, agent) = begin().await;
     let state = &world.state;
     let host = agent.document(|_| true).await.host_id;
@@ -618,7 +618,7 @@ async fn what_a_host_refuses_is_not_offered_again_with_each_report() {
 }
 
 #[tokio::test]
-async fn a_host_that_joins_again_is_served_at_its_new_address_from_its_first_report_on() {
+async fn a_rejoined_host_is_served_only_at_its_new_address() {
     let (world, old) = begin().await;
     old.document(|_| true).await;
     // The previous machine still runs, and has lost nothing.
@@ -633,7 +633,7 @@ async fn a_host_that_joins_again_is_served_at_its_new_address_from_its_first_rep
 }
 
 #[tokio::test]
-async fn another_host_in_its_place_gets_nothing() {
+async fn another_host_at_its_address_gets_nothing() {
     let world = World::today();
     tokio::spawn(super::run(world.state.clone()));
     let mut first = Running::join(&world, "first").await;
@@ -665,7 +665,7 @@ async fn another_host_in_its_place_gets_nothing() {
 }
 
 #[tokio::test]
-async fn fm_62_a_jump_of_the_clock_reaches_no_host_and_ends_by_itself() {
+async fn fm_62_nothing_is_signed_during_a_clock_jump() {
     let (world, agent) = begin().await;
     let state = &world.state;
     tokio::spawn(clock::run(state.clone()));
@@ -689,7 +689,7 @@ async fn fm_62_a_jump_of_the_clock_reaches_no_host_and_ends_by_itself() {
 }
 
 #[tokio::test]
-async fn fm_62_hosts_vouch_for_the_clock_of_a_coordinator_that_was_away_for_days() {
+async fn fm_62_hosts_confirm_the_clock_after_days_of_downtime() {
     let (world, agent) = begin().await;
     let state = &world.state;
     agent.document(|_| true).await;
@@ -702,7 +702,7 @@ async fn fm_62_hosts_vouch_for_the_clock_of_a_coordinator_that_was_away_for_days
 }
 
 #[tokio::test]
-async fn hosts_are_asked_what_time_it_is_though_nothing_else_changes() {
+async fn hosts_are_asked_for_the_time_even_without_changes() {
     let (world, agent) = begin().await;
     let state = &world.state;
     agent.document(|_| true).await;
@@ -723,7 +723,7 @@ async fn until(mut condition: impl AsyncFnMut() -> bool) {
 }
 
 #[tokio::test]
-async fn the_coordinator_shows_its_name_to_agents() {
+async fn the_coordinators_client_certificate_names_it_and_is_renewed() {
     let world = World::new();
     let identity = world.state.ca.identity().unwrap();
     let again = world.state.ca.identity().unwrap();
@@ -783,7 +783,7 @@ async fn all_go_on(agents: &[Running]) {
 }
 
 #[tokio::test]
-async fn a_signing_key_is_rotated_under_load_and_each_host_moves_when_it_can() {
+async fn a_signing_key_rotates_under_load_without_breaking_connections() {
     let world = World::today();
     let mut agents = fleet(&world, 4).await;
     let (state, now) = (&world.state, world.clock_now());
@@ -818,7 +818,7 @@ async fn a_signing_key_is_rotated_under_load_and_each_host_moves_when_it_can() {
 }
 
 #[tokio::test]
-async fn fm_42_the_ca_is_rolled_over_under_load_and_no_push_fails() {
+async fn fm_42_the_ca_rolls_over_under_load_without_a_failed_push() {
     let world = World::today();
     let mut agents = fleet(&world, 4).await;
     let (state, now) = (&world.state, world.clock_now());
@@ -861,7 +861,7 @@ async fn fm_42_the_ca_is_rolled_over_under_load_and_no_push_fails() {
 }
 
 #[tokio::test]
-async fn fm_41_a_host_of_which_there_are_two_gets_nothing_more() {
+async fn fm_41_a_cloned_host_is_locked_out_until_it_rejoins() {
     let world = World::today();
     let agents = fleet(&world, 2).await;
     let (state, agent) = (&world.state, &agents[0].agent);
@@ -907,7 +907,7 @@ async fn fm_41_a_host_of_which_there_are_two_gets_nothing_more() {
 }
 
 #[tokio::test]
-async fn an_older_identity_in_a_hosts_place_gets_nothing() {
+async fn an_older_identity_at_a_hosts_address_gets_nothing() {
     let world = World::today();
     let mut agents = fleet(&world, 1).await;
     let old = agents.remove(0);
@@ -982,7 +982,7 @@ async fn fm_07_a_half_open_connection_is_noticed_by_the_coordinator() {
 }
 
 #[tokio::test]
-async fn fm_69_a_lost_host_is_evacuated_and_stops_the_apps_when_it_comes_back() {
+async fn fm_69_an_evacuated_host_stops_its_apps_when_it_returns() {
     let world = World::today();
     let mut agents = fleet(&world, 2).await;
     let (state, now) = (&world.state, world.clock_now());
@@ -1035,7 +1035,7 @@ async fn fm_69_a_lost_host_is_evacuated_and_stops_the_apps_when_it_comes_back() 
 }
 
 #[tokio::test]
-async fn fm_67_a_host_that_floods_is_cut_off_and_no_other_notices() {
+async fn fm_67_a_flooding_host_is_cut_off_without_affecting_others() {
     let world = World::today();
     let mut agents = fleet(&world, 2).await;
     let (state, flooding) = (&world.state, agents.remove(0));
@@ -1192,7 +1192,7 @@ async fn fm_77_a_host_that_one_coordinator_cannot_reach_is_not_unreachable() {
 }
 
 #[tokio::test]
-async fn a_host_that_ends_its_connections_over_and_over_is_cut_off() {
+async fn a_host_that_keeps_reconnecting_is_cut_off() {
     let (world, mut agent) = begin().await;
     let (state, host) = (&world.state, agent.agent.host);
     agent.document(|_| true).await;

@@ -43,7 +43,7 @@ mod tests {
     }
 
     #[test]
-    fn waits_grow_until_a_session_outlasts_them() {
+    fn back_off_grows_until_a_session_outlasts_it() {
         for (jitter, share) in [((|| 0.0) as fn() -> f64, 1), (|| 1.0, 2)] {
             let (first, longest) = (HOST.delay(0, 0.0) / share, HOST.delay(u32::MAX, 0.0) / share);
             let mut waits = waits(jitter);
@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn fm_01_an_agent_that_is_started_again_gets_its_document_within_seconds() {
+    fn fm_01_a_restarted_agent_is_redialled_within_seconds() {
         let mut waits = waits(|| 0.0);
         for _ in 0..20 {
             assert!(waits.after(None, true) <= AGENT_DOWN);

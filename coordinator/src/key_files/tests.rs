@@ -31,7 +31,7 @@ fn start_without(world: World, names: &[&str]) -> (World, Result<(), String>) {
 }
 
 #[tokio::test]
-async fn fm_63_without_a_key_that_hosts_depend_on_it_does_not_start_and_makes_none() {
+async fn fm_63_a_missing_key_that_hosts_depend_on_prevents_the_start() {
     let mut world = World::new();
     world.host(1, 4096).await;
     for file in ["ca.key", "ca.pem", "signing.key"] {
@@ -48,7 +48,7 @@ async fn fm_63_without_a_key_that_hosts_depend_on_it_does_not_start_and_makes_no
 }
 
 #[tokio::test]
-async fn fm_63_without_the_master_key_of_encrypted_values_it_does_not_start() {
+async fn fm_63_a_missing_master_key_prevents_the_start_if_values_are_encrypted() {
     let world = World::new();
     world.first_account().await;
     let id = account(1);
@@ -70,7 +70,7 @@ async fn fm_63_without_the_master_key_of_encrypted_values_it_does_not_start() {
 
 /// After a rotation by an administrator's command, a serving coordinator reads its keys again.
 #[tokio::test]
-async fn fm_63_a_key_that_is_lost_while_it_serves_is_not_made_again() {
+async fn fm_63_a_key_lost_while_serving_is_not_recreated() {
     let world = World::new();
     let state = &world.state;
     let kid = state.keys.keys().newest().public().kid.clone();

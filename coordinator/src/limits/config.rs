@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_refused_with_the_fix() {
+    fn invalid_limits_are_refused_with_a_fix() {
         let error =
             toml::from_str::<RateLimits>("login = { requests = 0, seconds = 60 }").unwrap_err();
         assert!(error.to_string().contains("at least 1"), "{error}");

@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn one_ipv6_customer_is_one_key() {
+    fn an_ipv6_slash_64_shares_one_key() {
         let key = |text: &str| Key::address(text.parse().unwrap());
         assert_eq!(key("2001:db8::1"), key("2001:db8::ffff:0:0:9"));
         assert_ne!(key("2001:db8::1"), key("2001:db8:0:1::1"));
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_site_that_spreads_over_its_networks_is_limited_as_a_whole() {
+    fn an_ipv6_site_is_limited_as_a_whole() {
         let limiters = limiters();
         let address = |site: u16, network: u16| {
             Key::address(Ipv6Addr::new(0x2001, 0xdb8, site, network, 0, 0, 0, 1).into())

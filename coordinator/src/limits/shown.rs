@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn memory_is_bounded_and_what_is_used_stays() {
+    fn memory_is_bounded_and_recently_used_entries_stay() {
         let lately = ShownLately::default();
         let who = Who::Account(AccountId::new(uuid::Uuid::from_u128(1)));
         let used = Fingerprint::of("used");

@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_no_policy() {
+    fn invalid_policies_are_refused() {
         assert!(Policy::new(0, 60).is_err());
         assert!(Policy::new(1, 0).is_err());
         assert!(Policy::new(1, 86_401).is_err());

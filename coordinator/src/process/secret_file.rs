@@ -148,7 +148,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn is_made_once_and_only_for_its_owner() {
+    fn is_created_once_and_readable_only_by_its_owner() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("key");
         let make = |text: &'static str| {
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn what_root_makes_belongs_to_whom_the_directory_does() {
+    fn files_created_by_root_get_the_owner_of_the_directory() {
         let directory = tempfile::tempdir().unwrap();
         // Only root can test this.
         if std::os::unix::fs::chown(directory.path(), Some(65_534), Some(65_534)).is_err() {

@@ -382,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn a_site_that_spreads_over_its_networks_gets_the_share_of_two() {
+    fn an_ipv6_site_gets_the_share_of_two_networks() {
         let guests = Guests::default();
         let address =
             |site: u16, network: u16| IpAddr::from([0x2001, 0xdb8, site, network, 0, 0, 0, 1]);
@@ -434,7 +434,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_has_not_finished_the_handshake_holds_no_drain_up() {
+    async fn an_unfinished_handshake_does_not_delay_the_drain() {
         let world = World::today();
         let tcp = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = tcp.local_addr().unwrap();
@@ -492,7 +492,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_under_way_is_finished() {
+    async fn requests_in_flight_are_finished() {
         // Longer than a connection may be idle, and started shortly before its maximum age.
         let (mut client, mut ends) = connected(ticking(30)).await;
         for _ in 0..50 {

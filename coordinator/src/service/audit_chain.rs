@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_people_do_is_chained_and_forgotten_after_two_years() {
+    async fn actions_are_chained_and_pruned_after_two_years() {
         let world = World::new();
         let jwt = world.member("one").await;
         world.cli_tokens(&jwt).await;
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_whole_other_chain_is_found_by_a_head_that_was_noted() {
+    async fn a_noted_head_exposes_a_replaced_chain() {
         let world = World::new();
         world.register("one").await;
         let noted = head(&world).await;
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_link_is_refused() {
+    fn malformed_links_are_refused() {
         for text in ["", "1", "1:", "x:00", &format!("1:{}", "é".repeat(32))] {
             assert!(text.parse::<Noted>().is_err(), "{text}");
         }

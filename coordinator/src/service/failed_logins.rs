@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn failed_logins_are_in_the_log_once_and_together() {
+    async fn failed_logins_are_aggregated_in_the_audit_log() {
         let world = World::new();
         let jwt = world.member("one").await;
         for name in ["one", "one", "nobody", "one"] {

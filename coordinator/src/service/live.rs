@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_watcher_is_woken_by_its_own_and_by_lagging() {
+    async fn a_watcher_wakes_on_its_own_change_and_on_lag() {
         let live = LiveStatus::new(1);
         let mut watch = live.watch(account(1), id(1)).unwrap();
         live.changed(id(2));
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn one_account_does_not_take_all_places() {
+    fn watchers_are_bounded_per_account() {
         let live = LiveStatus::new(PER_ACCOUNT + 1);
         let taken: Vec<_> = (0..PER_ACCOUNT).map(|_| live.watch(account(1), id(1))).collect();
         assert!(taken.iter().all(Option::is_some));

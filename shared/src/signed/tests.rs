@@ -43,7 +43,7 @@ pub(super) fn with_header(signer: &Signer, header: &str) -> Vec<u8> {
 }
 
 #[test]
-fn what_was_signed_is_verified() {
+fn a_signed_document_verifies() {
     let (signer, verifier) = pair();
     let signer = Signer::from_text(&signer.to_text()).unwrap();
     let envelope = signer.sign(&manifest(host(1))).unwrap();
@@ -70,7 +70,7 @@ fn another_key_is_refused_even_under_the_pinned_id() {
 }
 
 #[test]
-fn headers_that_other_libraries_fell_for_are_refused() {
+fn known_jws_header_attacks_are_refused() {
     let (signer, verifier) = pair();
     let kid = &signer.public.kid;
     let cases = [
@@ -158,7 +158,7 @@ fn a_pinned_key_must_match_its_thumbprint() {
 }
 
 #[test]
-fn a_document_that_would_leave_its_host_deaf_is_refused() {
+fn a_document_that_would_lock_the_host_out_is_refused() {
     let (signer, verifier) = pair();
     let next = Signer::generate().unwrap();
     let key = |signer: &Signer| signer.public().clone();

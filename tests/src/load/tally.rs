@@ -135,7 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_single_failure_is_an_error_and_so_is_no_request() {
+    fn one_failure_or_no_requests_is_an_error() {
         let good = Tally { requests: 10, ..Tally::default() };
         assert!(good.without_failure().is_ok());
         assert!(Tally { failed: 1, ..good }.without_failure().is_err());
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_ran_into_an_absence_is_explained_by_it() {
+    fn an_outage_excuses_only_the_requests_it_affected() {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let outages = [Outage { from: at(10), until: at(12) }];
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn failures_that_are_counted_only_are_excused_by_nothing() {
+    fn failures_without_details_are_never_excused() {
         let now = Instant::now();
         let outages = [Outage { from: now, until: now + Duration::from_secs(1) }];
         let tally = Tally { requests: 3, failed: 1, ..Tally::default() };

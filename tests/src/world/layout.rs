@@ -138,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn worlds_share_no_port_and_no_network() {
+    fn worlds_have_distinct_ports_and_networks() {
         let mut ports = std::collections::BTreeSet::new();
         let mut networks = std::collections::BTreeSet::new();
         for number in 0..=HIGHEST {

@@ -37,8 +37,7 @@ fn verified(product: &Product<'_>, expected: &[&str]) -> anyhow::Result<String> 
 }
 
 #[tokio::test]
-async fn fm_20_a_backup_of_a_serving_coordinator_is_restored_and_its_hosts_follow()
--> anyhow::Result<()> {
+async fn fm_20_a_live_backup_is_restored_and_hosts_follow() -> anyhow::Result<()> {
     Lease::run(async |world| {
         let product = Product::up(world, Options::default()).await?;
         product.publish_images(false).await?;
@@ -89,7 +88,7 @@ async fn fm_20_a_backup_of_a_serving_coordinator_is_restored_and_its_hosts_follo
 }
 
 #[tokio::test]
-async fn a_suspended_accounts_apps_are_parked_and_come_back() -> anyhow::Result<()> {
+async fn suspending_an_account_stops_its_apps_until_it_is_resumed() -> anyhow::Result<()> {
     Lease::run(async |world| {
         let product = Product::up(world, Options::default()).await?;
         product.publish_images(false).await?;

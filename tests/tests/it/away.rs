@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// An hour would add nothing to these seconds: requests, a container that dies, Caddy and
 /// Podman's service restarted, new operator requests.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn while_the_agent_is_away_apps_serve_and_then_it_catches_up() -> anyhow::Result<()> {
+async fn apps_serve_without_the_agent_and_it_catches_up() -> anyhow::Result<()> {
     Lease::run(async |world| {
         let product = Product::up(world, Options::default()).await?;
         product.publish_images(false).await?;

@@ -31,7 +31,7 @@ const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
 const PATIENCE: Duration = Duration::from_mins(1);
 
 #[tokio::test]
-async fn a_person_logs_in_with_a_one_time_code_and_consents() -> anyhow::Result<()> {
+async fn a_user_logs_in_with_totp_and_consents_in_a_browser() -> anyhow::Result<()> {
     Lease::run(async |world| {
         let product = Product::up(world, Options::default()).await?;
         product.register(EMAIL, "ada", PASSWORD).await?;

@@ -193,7 +193,7 @@ async fn rendered_files_load_and_serve_pages_and_certificates(
 #[case::distribution(Caddy::Distribution)]
 #[case::current(Caddy::Current)]
 #[tokio::test]
-async fn fm_27_a_bad_route_is_refused_alone(#[case] caddy: Caddy) -> anyhow::Result<()> {
+async fn fm_27_only_the_bad_route_is_refused(#[case] caddy: Caddy) -> anyhow::Result<()> {
     Lease::run(async |world| {
         let mut site = Site::up(world, caddy).await?;
         site.publish(None).await?;
@@ -228,7 +228,7 @@ async fn fm_27_a_bad_route_is_refused_alone(#[case] caddy: Caddy) -> anyhow::Res
 #[case::distribution(Caddy::Distribution)]
 #[case::current(Caddy::Current)]
 #[tokio::test]
-async fn fm_28_routes_that_a_reload_by_hand_dropped_are_put_back(
+async fn fm_28_routes_dropped_by_a_manual_reload_are_restored(
     #[case] caddy: Caddy,
 ) -> anyhow::Result<()> {
     Lease::run(async |world| {
@@ -252,7 +252,7 @@ async fn fm_28_routes_that_a_reload_by_hand_dropped_are_put_back(
 
 /// Simultaneous changes are spaced out, and the last of them is in force.
 #[tokio::test]
-async fn fm_29_a_storm_of_changes_is_at_most_two_reloads_a_second() -> anyhow::Result<()> {
+async fn fm_29_reloads_are_limited_to_two_a_second() -> anyhow::Result<()> {
     const CHANGES: u32 = 6;
     Lease::run(async |world| {
         let site = Site::up(world, Caddy::Distribution).await?;
@@ -283,7 +283,7 @@ async fn fm_29_a_storm_of_changes_is_at_most_two_reloads_a_second() -> anyhow::R
 #[case::distribution(Caddy::Distribution)]
 #[case::current(Caddy::Current)]
 #[tokio::test]
-async fn failed_requests_are_written_down_without_whose_they_are(
+async fn failed_requests_are_logged_without_personal_data(
     #[case] caddy: Caddy,
 ) -> anyhow::Result<()> {
     Lease::run(async |world| {
@@ -337,7 +337,7 @@ async fn failed_requests_are_written_down_without_whose_they_are(
 #[case::distribution(Caddy::Distribution)]
 #[case::current(Caddy::Current)]
 #[tokio::test]
-async fn a_log_that_does_not_open_costs_no_route(#[case] caddy: Caddy) -> anyhow::Result<()> {
+async fn an_unusable_error_log_does_not_affect_routes(#[case] caddy: Caddy) -> anyhow::Result<()> {
     Lease::run(async |world| {
         let mut site = Site::up(world, caddy).await?;
         let [slot_a, ..] = world.layout().networks();
@@ -373,7 +373,7 @@ async fn fails_every_other_time(listener: TcpListener) -> std::io::Result<()> {
 #[case::distribution(Caddy::Distribution)]
 #[case::current(Caddy::Current)]
 #[tokio::test]
-async fn the_caddy_that_runs_tells_its_version(#[case] caddy: Caddy) -> anyhow::Result<()> {
+async fn reads_the_version_of_the_running_caddy(#[case] caddy: Caddy) -> anyhow::Result<()> {
     Lease::run(async |world| {
         let site = Site::up(world, caddy).await?;
         let told = version(&site.config.caddy.admin).await.context("it reports none")?;

@@ -7,7 +7,7 @@ use buddo_tests::product::{Authority, IMAGE, Options, PORT, Product};
 use buddo_tests::world::Lease;
 
 #[tokio::test]
-async fn the_first_visitor_of_an_app_finds_its_acme_certificate() -> anyhow::Result<()> {
+async fn an_app_has_its_acme_certificate_before_its_first_visitor() -> anyhow::Result<()> {
     Lease::run(async |world| {
         let options = Options { authority: Authority::Acme, ..Options::default() };
         let product = Product::up(world, options).await?;

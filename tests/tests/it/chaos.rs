@@ -9,7 +9,7 @@ use buddo_tests::trials::chaos::{Settings, Victim, run};
 use buddo_tests::world::Lease;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_is_lost_while_everything_is_killed_at_random() -> anyhow::Result<()> {
+async fn random_kills_of_every_service_lose_nothing() -> anyhow::Result<()> {
     Lease::run(async |world| {
         let product = Product::up(world, Options::default()).await?;
         let settings = Settings {

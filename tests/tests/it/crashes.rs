@@ -65,7 +65,7 @@ async fn a_coordinator_killed_after_201_still_deploys() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn with_coordinator_and_agent_dead_the_app_answers() -> anyhow::Result<()> {
+async fn apps_serve_without_coordinator_and_agent() -> anyhow::Result<()> {
     Lease::run(async |world| {
         let product = Product::up(world, Options::default()).await?;
         product.publish_images(false).await?;

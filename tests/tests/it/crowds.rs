@@ -30,8 +30,7 @@ fn ids(answers: &[Reply]) -> Vec<&Value> {
 
 /// `fm_43`, `fm_44`.
 #[tokio::test]
-async fn a_hundred_creates_at_limit_one_make_one_and_fifty_with_one_key_make_one()
--> anyhow::Result<()> {
+async fn concurrent_creates_respect_the_limit_and_the_idempotency_key() -> anyhow::Result<()> {
     Lease::run(async |world| {
         let options = Options { limits: Limits::Single, ..Options::default() };
         let product = Product::up(world, options).await?;
@@ -69,8 +68,7 @@ const GUESSES: Guesses = Guesses { count: 10_000, at_once: 50, every: Duration::
 const GROWTH_KIB: u64 = 96 * 1024;
 
 #[tokio::test]
-async fn ten_thousand_logins_from_one_address_are_turned_away_and_others_are_served()
--> anyhow::Result<()> {
+async fn a_login_flood_is_rate_limited_while_others_are_served() -> anyhow::Result<()> {
     Lease::run(async |world| {
         let options = Options { limits: Limits::Published, ..Options::default() };
         let product = Product::up(world, options).await?;
@@ -89,7 +87,7 @@ const SLOW: usize = 1_000;
 
 /// Half a head, or half a body, and no more.
 #[tokio::test]
-async fn fm_49_a_thousand_slow_clients_do_not_stop_service_and_are_let_go() -> anyhow::Result<()> {
+async fn fm_49_slow_clients_do_not_block_service_and_time_out() -> anyhow::Result<()> {
     Lease::run(async |world| {
         let product = Product::up(world, Options::default()).await?;
         let api = product.operator("quick").await?;

@@ -94,7 +94,7 @@ fn stored_nowhere(world: &World, secret: &str) -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn a_taken_name_is_free_again_as_soon_as_it_is_destroyed() -> anyhow::Result<()> {
+async fn a_subdomain_is_free_as_soon_as_its_app_is_destroyed() -> anyhow::Result<()> {
     Lease::run(async |world| {
         let product = Product::up(world, Options::default()).await?;
         product.publish_images(false).await?;

@@ -113,8 +113,8 @@ async fn fm_13_an_agent_on_a_full_disk_keeps_its_state_and_recovers() -> anyhow:
 /// The agent's disk is full, and an app crashes: the reserve makes room for the live table, the app
 /// comes back, and the host warns until there is room for a reserve again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn fm_59_the_reserve_of_a_full_disk_lets_a_crashed_app_come_back_and_is_made_again()
--> anyhow::Result<()> {
+async fn fm_59_the_disk_reserve_lets_a_crashed_app_recover_and_is_recreated() -> anyhow::Result<()>
+{
     if !nix::unistd::geteuid().is_root() {
         return Ok(());
     }
@@ -158,7 +158,8 @@ async fn fm_59_the_reserve_of_a_full_disk_lets_a_crashed_app_come_back_and_is_ma
 /// While the coordinator's disk is full, writes are refused with a code and nothing is half done;
 /// reads are answered.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn fm_13_a_coordinator_on_a_full_disk_refuses_writes_and_reads_on() -> anyhow::Result<()> {
+async fn fm_13_a_coordinator_on_a_full_disk_refuses_writes_and_serves_reads() -> anyhow::Result<()>
+{
     if !nix::unistd::geteuid().is_root() {
         return Ok(());
     }
@@ -199,8 +200,7 @@ async fn fm_13_a_coordinator_on_a_full_disk_refuses_writes_and_reads_on() -> any
 /// The new version exceeds the image size limit here: it is refused with a code, what was pulled of
 /// it is removed, and the old version serves.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn fm_34_an_image_beyond_the_quota_is_refused_and_the_old_version_serves()
--> anyhow::Result<()> {
+async fn fm_34_an_oversized_image_is_refused_and_the_old_revision_serves() -> anyhow::Result<()> {
     Lease::run(async |world| {
         let product = Product::up(world, Options::default()).await?;
         product.publish_images(false).await?;

@@ -28,7 +28,7 @@ fn run(product: &Product<'_>, arguments: &[&str]) -> anyhow::Result<Output> {
 }
 
 #[tokio::test]
-async fn a_working_host_passes_and_what_is_taken_away_is_named() -> anyhow::Result<()> {
+async fn a_working_host_passes_and_missing_parts_are_reported() -> anyhow::Result<()> {
     Lease::run(async |world| {
         let product = Product::up(world, Options::default()).await?;
         let (seen, code) = examine(&product)?;
@@ -90,7 +90,7 @@ async fn a_working_host_passes_and_what_is_taken_away_is_named() -> anyhow::Resu
 }
 
 #[tokio::test]
-async fn without_a_usable_configuration_it_says_so() -> anyhow::Result<()> {
+async fn an_unusable_configuration_is_reported() -> anyhow::Result<()> {
     Lease::run(async |world| {
         let program = world.binary("buddo-agent").to_string_lossy().into_owned();
         let missing = world.layout().path("none.toml").to_string_lossy().into_owned();

@@ -10,7 +10,7 @@ use buddo_tests::product::{IMAGE, Options, PORT, Product, ZONE};
 use buddo_tests::world::Lease;
 
 #[tokio::test]
-async fn a_custom_domain_is_served_beside_the_subdomain_until_its_app_is_destroyed()
+async fn a_custom_domain_serves_beside_the_subdomain_until_the_app_is_destroyed()
 -> anyhow::Result<()> {
     Lease::run(async |world| {
         let product = Product::up(world, Options::default()).await?;

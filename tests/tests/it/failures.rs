@@ -12,7 +12,7 @@ use buddo_tests::product::{IMAGE, Options, PORT, Product, ZONE};
 use buddo_tests::world::Lease;
 
 #[tokio::test]
-async fn a_deploy_that_cannot_succeed_ends_stopped_and_says_why() -> anyhow::Result<()> {
+async fn a_failed_deploy_ends_stopped_with_its_cause() -> anyhow::Result<()> {
     Lease::run(async |world| {
         let product = Product::up(world, Options::default()).await?;
         product.publish_images(false).await?;
@@ -54,7 +54,7 @@ async fn a_deploy_that_cannot_succeed_ends_stopped_and_says_why() -> anyhow::Res
 }
 
 #[tokio::test]
-async fn a_restart_to_a_broken_image_leaves_the_old_version_serving() -> anyhow::Result<()> {
+async fn a_restart_with_a_broken_image_keeps_the_old_revision_serving() -> anyhow::Result<()> {
     Lease::run(async |world| {
         let product = Product::up(world, Options::default()).await?;
         let layer = Layer::of_program(&world.binary("buddo-web"))?;

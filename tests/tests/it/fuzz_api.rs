@@ -29,7 +29,7 @@ const FOLDER: &str = "/usr/local/lib/buddo-tests/schemathesis";
 const EXAMPLES: &str = "4";
 
 #[tokio::test]
-async fn no_request_makes_an_answer_that_the_document_does_not_know() -> anyhow::Result<()> {
+async fn fuzzed_requests_get_only_documented_responses() -> anyhow::Result<()> {
     Lease::run(async |world| {
         let product = Product::up(world, Options::default()).await?;
         let fuzzed = Fuzzed::of(&product).await?;
@@ -41,7 +41,7 @@ async fn no_request_makes_an_answer_that_the_document_does_not_know() -> anyhow:
 }
 
 #[tokio::test]
-async fn no_administrator_makes_an_answer_that_the_document_does_not_know() -> anyhow::Result<()> {
+async fn fuzzed_admin_requests_get_only_documented_responses() -> anyhow::Result<()> {
     Lease::run(async |world| {
         let product = Product::up(world, Options::default()).await?;
         let fuzzed = Fuzzed::of(&product).await?;

@@ -132,7 +132,7 @@ fn document(product: &Product<'_>) -> anyhow::Result<String> {
 }
 
 #[tokio::test]
-async fn a_deploy_that_crashes_after_it_went_live_is_put_back() -> anyhow::Result<()> {
+async fn a_deploy_that_crashes_after_going_live_is_rolled_back() -> anyhow::Result<()> {
     Lease::run(async |world| {
         let product = Product::up(world, Options::default()).await?;
         let api = product.operator("ada").await?;
@@ -173,7 +173,7 @@ async fn a_deploy_that_crashes_after_it_went_live_is_put_back() -> anyhow::Resul
 
 /// Its probes succeed all the while: only its visitors see what is wrong.
 #[tokio::test]
-async fn a_deploy_that_fails_its_visitors_is_put_back() -> anyhow::Result<()> {
+async fn a_deploy_whose_requests_fail_is_rolled_back() -> anyhow::Result<()> {
     Lease::run(async |world| {
         let product = Product::up(world, Options::default()).await?;
         let api = product.operator("ada").await?;
@@ -199,7 +199,7 @@ async fn a_deploy_that_fails_its_visitors_is_put_back() -> anyhow::Result<()> {
 
 /// The host decides and acts alone; the coordinator learns of it when it is back.
 #[tokio::test]
-async fn without_the_coordinator_a_bad_deploy_is_put_back_all_the_same() -> anyhow::Result<()> {
+async fn a_bad_deploy_is_rolled_back_without_the_coordinator() -> anyhow::Result<()> {
     Lease::run(async |world| {
         let product = Product::up(world, Options::default()).await?;
         let api = product.operator("ada").await?;

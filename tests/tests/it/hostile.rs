@@ -155,7 +155,8 @@ fn refused_images() -> Vec<(&'static str, Written, &'static str)> {
 
 /// `fm_51`: each refused line of the table, as served by a registry. Nothing of it stays.
 #[tokio::test]
-async fn fm_51_images_that_would_steer_the_runtime_are_refused_and_named() -> anyhow::Result<()> {
+async fn fm_51_images_that_configure_the_runtime_are_refused_with_the_reason() -> anyhow::Result<()>
+{
     Lease::run(async |world| {
         let host = Host::new(world)?;
         for (tag, written, named) in refused_images() {
@@ -173,7 +174,7 @@ async fn fm_51_images_that_would_steer_the_runtime_are_refused_and_named() -> an
 /// `fm_51`: an image that was brought in by others is also checked before a container is created
 /// from it.
 #[tokio::test]
-async fn fm_51_an_image_that_is_here_already_is_checked_before_a_create() -> anyhow::Result<()> {
+async fn fm_51_a_local_image_is_checked_before_a_create() -> anyhow::Result<()> {
     Lease::run(async |world| {
         let host = Host::new(world)?;
         let image = host.publish("present", &annotated("run.oci.hooks.stdout")).await?;
@@ -203,7 +204,7 @@ async fn fm_51_an_image_that_is_here_already_is_checked_before_a_create() -> any
 
 /// `fm_51`: lines of the table that the create call overrides, and harmless ones.
 #[tokio::test]
-async fn fm_51_what_is_overridden_has_no_effect_and_the_rest_works() -> anyhow::Result<()> {
+async fn fm_51_overridden_image_settings_have_no_effect() -> anyhow::Result<()> {
     Lease::run(async |world| {
         let host = Host::new(world)?;
         let written = Written {
@@ -249,8 +250,7 @@ async fn fm_51_what_is_overridden_has_no_effect_and_the_rest_works() -> anyhow::
 /// `fm_51`: Podman reads these files itself, and would hang forever on a pipe, blocking every list
 /// of containers.
 #[tokio::test]
-async fn fm_51_pipes_in_place_of_files_of_accounts_are_refused_before_a_start() -> anyhow::Result<()>
-{
+async fn fm_51_pipes_instead_of_passwd_or_group_are_refused() -> anyhow::Result<()> {
     Lease::run(async |world| {
         let mut host = Host::new(world)?;
         let program = world.binary("buddo-web");
@@ -274,8 +274,7 @@ async fn fm_51_pipes_in_place_of_files_of_accounts_are_refused_before_a_start() 
 
 /// `fm_52`: an image with much text or many layers is refused, and does not stay.
 #[tokio::test]
-async fn fm_52_images_with_megabytes_of_labels_or_too_many_layers_are_refused() -> anyhow::Result<()>
-{
+async fn fm_52_images_with_huge_labels_or_too_many_layers_are_refused() -> anyhow::Result<()> {
     Lease::run(async |world| {
         let host = Host::new(world)?;
         let text = |bytes: usize| "x".repeat(bytes);
@@ -310,7 +309,7 @@ async fn fm_52_images_with_megabytes_of_labels_or_too_many_layers_are_refused() 
 /// `fm_52`: containers that somebody made from such images by hand, with labels of ours: lists have
 /// 20 MB, and the app beside them is seen and served as before.
 #[tokio::test]
-async fn fm_52_lists_of_any_size_stop_no_other_app() -> anyhow::Result<()> {
+async fn fm_52_huge_container_lists_do_not_affect_other_apps() -> anyhow::Result<()> {
     Lease::run(async |world| {
         let host = Host::new(world)?;
         let good = host.spec("good", &Written::default()).await?;
@@ -364,7 +363,7 @@ async fn fm_52_lists_of_any_size_stop_no_other_app() -> anyhow::Result<()> {
 /// `fm_53`: an image's VOLUMEs create no volumes and take no locks; everything that holds locks is
 /// counted, no matter who made it.
 #[tokio::test]
-async fn fm_53_volumes_of_an_image_make_none_and_all_locks_count() -> anyhow::Result<()> {
+async fn fm_53_image_volumes_are_ignored_and_every_lock_holder_counts() -> anyhow::Result<()> {
     Lease::run(async |world| {
         let host = Host::new(world)?;
         let volumes: serde_json::Map<String, Value> =

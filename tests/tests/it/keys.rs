@@ -72,7 +72,7 @@ async fn answer(api: &Api, method: Method, path: &str) -> anyhow::Result<(u16, V
 }
 
 #[tokio::test]
-async fn a_key_deploys_for_its_team_alone_until_it_is_revoked() -> anyhow::Result<()> {
+async fn a_key_deploys_only_for_its_team_until_revoked() -> anyhow::Result<()> {
     Lease::run(async |world| story(&Product::up(world, Options::default()).await?).await).await
 }
 

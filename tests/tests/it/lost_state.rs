@@ -19,8 +19,7 @@ fn containers(world: &World) -> anyhow::Result<String> {
 /// Fault 18. What is lost with the file: the document, the progress of each deployment, and how far
 /// reports were counted.
 #[tokio::test]
-async fn fm_18_a_database_deleted_live_is_rebuilt_from_labels_and_the_next_document()
--> anyhow::Result<()> {
+async fn fm_18_a_deleted_database_is_rebuilt_from_labels_and_document() -> anyhow::Result<()> {
     Lease::run(async |world| {
         let product = Product::up(world, Options::default()).await?;
         product.publish_images(false).await?;

@@ -12,7 +12,7 @@ use buddo_tests::world::Lease;
 const CLIENTS: &str = "/usr/local/lib/buddo-tests/oauth-clients";
 
 #[tokio::test]
-async fn real_clients_do_each_flow_against_the_coordinator() -> anyhow::Result<()> {
+async fn real_oauth_clients_complete_every_flow() -> anyhow::Result<()> {
     ensure!(
         Path::new(CLIENTS).is_dir(),
         "{CLIENTS} is not there; run `scripts/install-packages --tests`"

@@ -10,7 +10,7 @@ use buddo_tests::product::{IMAGE, Limits, Options, PORT, Product};
 use buddo_tests::world::Lease;
 
 #[tokio::test]
-async fn every_curl_example_of_the_pages_works_as_published() -> anyhow::Result<()> {
+async fn every_documented_curl_example_works() -> anyhow::Result<()> {
     Lease::run(async |world| {
         let options = Options { limits: Limits::Published, ..Options::default() };
         let product = Product::up(world, options).await?;
@@ -28,7 +28,7 @@ async fn every_curl_example_of_the_pages_works_as_published() -> anyhow::Result<
 }
 
 #[tokio::test]
-async fn every_command_of_the_clis_table_works_as_published() -> anyhow::Result<()> {
+async fn every_documented_cli_command_works() -> anyhow::Result<()> {
     Lease::run(async |world| {
         let product = Product::up(world, Options::default()).await?;
         product.publish_images(true).await?;

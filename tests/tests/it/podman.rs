@@ -171,7 +171,7 @@ async fn a_container_lives_from_create_to_remove() -> anyhow::Result<()> {
 /// `fm_26`: Podman reports a container's exit before it has torn down its network. A start in
 /// between used to succeed, with a running container and a port that nobody forwards.
 #[tokio::test]
-async fn fm_26_a_container_started_again_at_once_answers_on_its_port() -> anyhow::Result<()> {
+async fn fm_26_a_container_restarted_at_once_answers_on_its_port() -> anyhow::Result<()> {
     Lease::run(async |world| {
         let app = App::new(world, &[]).await?;
         app.create().await?;
@@ -213,8 +213,7 @@ async fn a_container_has_few_capabilities_and_gains_none() -> anyhow::Result<()>
 /// starts. From then on until the container is removed, the runtime's `config.json` holds it;
 /// `inspect` reads the environment from there, and Podman 4 shows it as it is.
 #[tokio::test]
-async fn a_secret_reaches_the_app_and_is_in_clear_only_from_start_to_removal() -> anyhow::Result<()>
-{
+async fn a_secret_is_in_plain_text_only_from_start_to_removal() -> anyhow::Result<()> {
     Lease::run(async |world| {
         let marker = format!("s3cret-{}", Uuid::new_v4());
         let value = format!("{marker} \"quoted\"");
@@ -270,7 +269,7 @@ fn holding(world: &World, text: &str) -> anyhow::Result<Vec<PathBuf>> {
 }
 
 #[tokio::test]
-async fn a_pull_says_what_bytes_it_got_and_a_local_image_says_the_same() -> anyhow::Result<()> {
+async fn a_pull_returns_the_digest_of_the_local_image() -> anyhow::Result<()> {
     Lease::run(async |world| {
         let (podman, image) = (podman(world)?, published(world).await?);
         let shown = Mutex::new(Vec::new());
@@ -289,7 +288,7 @@ async fn a_pull_says_what_bytes_it_got_and_a_local_image_says_the_same() -> anyh
 }
 
 #[tokio::test]
-async fn a_missing_image_is_named_as_such() -> anyhow::Result<()> {
+async fn a_missing_image_is_reported_as_not_found() -> anyhow::Result<()> {
     Lease::run(async |world| {
         let (podman, image) = (podman(world)?, published(world).await?);
         let text = format!("{}/{}:no-such-tag", image.registry(), image.repository());
@@ -325,7 +324,7 @@ fn log_bytes(app: &App<'_>) -> anyhow::Result<u64> {
 
 /// A chatty app writes ten times its cap, and its processes have a cap on open files.
 #[tokio::test]
-async fn fm_47_a_log_and_open_files_of_a_container_stay_bounded() -> anyhow::Result<()> {
+async fn fm_47_a_containers_log_and_open_files_are_bounded() -> anyhow::Result<()> {
     Lease::run(async |world| {
         let app = App::new(world, &[]).await?;
         app.create().await?;
@@ -349,7 +348,7 @@ async fn fm_47_a_log_and_open_files_of_a_container_stay_bounded() -> anyhow::Res
 
 /// A Podman with few locks runs out of them: reported as such, and resolved once one is free.
 #[tokio::test]
-async fn fm_25_exhausted_locks_are_a_clear_error_and_pass() -> anyhow::Result<()> {
+async fn fm_25_exhausted_locks_give_a_clear_error_until_one_is_free() -> anyhow::Result<()> {
     Lease::run(async |world| {
         let mut app = App::new(world, &[]).await?;
         let config = world.layout().path("home/.config/containers/containers.conf");
@@ -395,7 +394,7 @@ async fn fm_25_exhausted_locks_are_a_clear_error_and_pass() -> anyhow::Result<()
 
 /// Images as Podman lists them, and removed one by one: never one that a container uses.
 #[tokio::test]
-async fn an_unused_image_goes_and_a_used_one_stays() -> anyhow::Result<()> {
+async fn only_unused_images_can_be_removed() -> anyhow::Result<()> {
     Lease::run(async |world| {
         let app = App::new(world, &[]).await?;
         app.create().await?;
@@ -432,8 +431,7 @@ async fn an_unused_image_goes_and_a_used_one_stays() -> anyhow::Result<()> {
 /// The tag has moved: Podman lists the older image without a name, but with its digest and its
 /// former name, which identify it as ours and unused.
 #[tokio::test]
-async fn fm_33_an_image_that_lost_its_tag_is_listed_with_its_digest_and_goes() -> anyhow::Result<()>
-{
+async fn fm_33_an_untagged_image_is_listed_by_digest_and_removable() -> anyhow::Result<()> {
     Lease::run(async |world| {
         let podman = podman(world)?;
         let image = published(world).await?;
@@ -462,7 +460,7 @@ async fn fm_33_an_image_that_lost_its_tag_is_listed_with_its_digest_and_goes() -
 /// here the monitor of a container of another app that Podman does not know. If trusted, it would
 /// keep that app from its address, and be signalled in its place.
 #[tokio::test]
-async fn fm_55_a_container_that_poses_as_conmon_is_not_believed() -> anyhow::Result<()> {
+async fn fm_55_a_container_posing_as_conmon_is_not_trusted() -> anyhow::Result<()> {
     Lease::run(async |world| {
         let victim = format!("buddo-{}-app-0-r1-b", Uuid::new_v4());
         let storage = world.layout().path("home/.local/share/containers/storage");

@@ -11,7 +11,7 @@ use rstest::rstest;
 #[case::distribution(Caddy::Distribution)]
 #[case::current(Caddy::Current)]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn redeploys_under_load_lose_no_request_and_other_apps_notice_nothing(
+async fn redeploys_under_load_lose_no_request_of_any_app(
     #[case] caddy: Caddy,
 ) -> anyhow::Result<()> {
     Lease::run(async |world| {

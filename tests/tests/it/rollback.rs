@@ -16,7 +16,7 @@ const IMAGE: &str = "harbor.buddo.xyz:4443/demo/moves:latest";
 const LIGHT: u32 = 200;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn fm_33_a_rollback_without_a_registry_runs_the_bytes_of_then_and_loses_no_request()
+async fn fm_33_a_rollback_runs_the_old_image_without_registry_or_lost_requests()
 -> anyhow::Result<()> {
     Lease::run(async |world| {
         let product = Product::up(world, Options::default()).await?;

@@ -301,7 +301,7 @@ async fn credential_canaries(product: &Product<'_>) -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn no_secret_is_where_it_is_not_needed() -> anyhow::Result<()> {
+async fn secrets_appear_only_where_needed() -> anyhow::Result<()> {
     Lease::run(async |world| {
         let product = Product::up(world, Options::default()).await?;
         product.publish_images(false).await?;
@@ -320,7 +320,7 @@ async fn no_secret_is_where_it_is_not_needed() -> anyhow::Result<()> {
 /// Neither a crash nor another process of the same user reveals the memory of key holders: the
 /// kernel gives the files of such a process in `/proc` to root (`proc(5)`), and dumps none.
 #[tokio::test]
-async fn no_memory_that_holds_keys_can_be_dumped_or_read() -> anyhow::Result<()> {
+async fn memory_of_key_holders_cannot_be_dumped_or_read() -> anyhow::Result<()> {
     Lease::run(async |world| {
         let _product = Product::up(world, Options::default()).await?;
         for name in ["coordinator", "agent", "resolver"] {

@@ -250,7 +250,7 @@ fn container(found: &containers::Found) -> Option<Found> {
 }
 
 #[tokio::test]
-async fn what_the_simulation_plays_ends_the_same_on_real_podman() -> anyhow::Result<()> {
+async fn simulated_stories_converge_on_real_podman() -> anyhow::Result<()> {
     Lease::run(async |world| {
         let product = Product::up(world, Options::default()).await?;
         world.stop("coordinator", Signal::SIGKILL).await?;

@@ -86,8 +86,7 @@ async fn listed(product: &Product<'_>, what: &str) -> anyhow::Result<()> {
 
 #[tokio::test]
 #[expect(clippy::disallowed_methods, reason = "the real host's clock is what it goes by")]
-async fn fm_40_a_host_that_was_away_past_its_certificates_end_comes_back_by_its_key()
--> anyhow::Result<()> {
+async fn fm_40_a_host_with_an_expired_certificate_renews_with_its_key() -> anyhow::Result<()> {
     Lease::run(async |world| {
         let (product, api) = with_app(world).await?;
         short_certificates(&product, 0.0025).await?;
@@ -123,8 +122,7 @@ async fn fm_40_a_host_that_was_away_past_its_certificates_end_comes_back_by_its_
 }
 
 #[tokio::test]
-async fn fm_41_a_copied_state_directory_locks_its_host_out_until_one_joins_anew()
--> anyhow::Result<()> {
+async fn fm_41_a_copied_state_directory_locks_the_host_out_until_a_rejoin() -> anyhow::Result<()> {
     Lease::run(async |world| {
         let (product, api) = with_app(world).await?;
         short_certificates(&product, 0.005).await?;
@@ -164,8 +162,7 @@ fn write_as_owner(world: &World, path: &Path, bytes: &[u8]) -> anyhow::Result<()
 }
 
 #[tokio::test]
-async fn fm_42_key_and_ca_are_rotated_by_their_commands_while_apps_are_deployed()
--> anyhow::Result<()> {
+async fn fm_42_signing_key_and_ca_are_rotated_during_deploys() -> anyhow::Result<()> {
     Lease::run(async |world| {
         let (product, api) = with_app(world).await?;
         short_certificates(&product, 0.02).await?;
@@ -211,7 +208,7 @@ async fn product_api(product: &Product<'_>, api: &Api, kind: &str) -> anyhow::Re
 }
 
 #[tokio::test]
-async fn fm_20_a_coordinator_from_a_backup_learns_again_what_its_hosts_run() -> anyhow::Result<()> {
+async fn fm_20_a_restored_coordinator_relearns_the_state_of_its_hosts() -> anyhow::Result<()> {
     Lease::run(async |world| {
         let product = Product::up(world, Options::default()).await?;
         product.publish_images(false).await?;

@@ -56,7 +56,7 @@ impl ServiceManager {
 /// Fault 4. The loop's thread is made to wait forever in the middle of its work, by the kernel: it
 /// opens a pipe without a reader in place of the live table. All other tasks continue.
 #[tokio::test]
-async fn fm_04_a_wedged_loop_is_not_fed_and_a_fresh_agent_goes_on() -> anyhow::Result<()> {
+async fn fm_04_a_wedged_loop_misses_the_watchdog_and_a_new_agent_continues() -> anyhow::Result<()> {
     Lease::run(async |world| {
         let product = Product::up(world, Options::default()).await?;
         product.publish_images(false).await?;

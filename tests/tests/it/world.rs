@@ -9,8 +9,7 @@ use buddo_tests::world::{Lease, World};
 use nix::sys::signal::Signal;
 
 #[tokio::test]
-async fn a_service_that_is_killed_comes_back_and_nothing_is_left_in_the_end() -> anyhow::Result<()>
-{
+async fn a_killed_service_restarts_and_the_world_cleans_up() -> anyhow::Result<()> {
     let world = Lease::new().await?;
     let number = world.layout().number();
     let dir = world.layout().dir();
@@ -30,7 +29,7 @@ async fn a_service_that_is_killed_comes_back_and_nothing_is_left_in_the_end() ->
 }
 
 #[tokio::test]
-async fn an_image_is_pulled_by_its_published_name_and_answers() -> anyhow::Result<()> {
+async fn a_published_image_can_be_pulled_and_serves() -> anyhow::Result<()> {
     let world = Lease::new().await?;
     let layer = Layer::of_program(&world.binary("buddo-web"))?;
     publish(&world, &layer, "demo/web", "v7", &[("VERSION", "v7")]).await?;

@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_log_that_had_a_gap_begins_anew() {
+    fn forgetting_the_log_empties_it_and_removes_rolled_files() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log/errors.json");
         open(&path).unwrap();

@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn failed_requests_are_counted_by_host_and_by_when_they_began() {
+    fn failed_requests_are_counted_by_host_and_start_time() {
         let log = Log::new();
         let mut follower = Follower::new(log.path());
         assert_eq!(log.look(&mut follower), 0, "no file yet");
@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn the_file_before_is_read_too_and_says_how_far_back_all_is_known() {
+    fn the_previous_log_file_is_read_too_and_extends_the_known_time() {
         let mut log = Log::new();
         log.write(&line(0, "app1", 500).repeat(5));
         log.roll();
@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_older_than_a_guard_looks_back_is_forgotten() {
+    fn counts_older_than_a_guard_looks_back_are_forgotten() {
         let log = Log::new();
         let mut follower = Follower::new(log.path());
         for second in [0, 1_000] {
@@ -350,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_was_emptied_is_read_from_its_beginning() {
+    fn a_truncated_file_is_read_from_the_start() {
         let log = Log::new();
         let mut follower = Follower::new(log.path());
         log.write(&line(0, "app1", 500).repeat(3));
@@ -361,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_read_once_it_has_ended() {
+    fn a_line_is_read_only_once_it_is_complete() {
         let log = Log::new();
         let mut follower = Follower::new(log.path());
         log.write(line(0, "app1", 500).trim_end());
@@ -372,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn all_is_known_since_the_first_line_that_was_read_of_a_large_file() {
+    fn the_known_time_of_a_large_file_starts_at_the_first_line_read() {
         let log = Log::new();
         let times = usize::try_from(MAX_READ).unwrap() / line(0, "noisy", 500).len();
         log.write(&line(0, "noisy", 500).repeat(times));
@@ -388,7 +388,7 @@ mod tests {
     /// victim's few failures, one every other second, are all counted, for the last minute and
     /// more.
     #[test]
-    fn fm_60_a_flood_of_one_tenant_hides_no_failure_of_another() {
+    fn fm_60_one_tenants_flood_does_not_hide_anothers_failures() {
         let mut log = Log::new();
         let mut follower = Follower::new(log.path());
         let mut written = 0;
@@ -413,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn fm_60_a_log_that_was_outrun_says_from_when_to_when() {
+    fn fm_60_lost_log_lines_are_recorded_as_a_gap() {
         let mut log = Log::new();
         let mut follower = Follower::new(log.path());
         log.write(&line(0, "victim", 500));
@@ -441,7 +441,7 @@ mod tests {
     }
 
     #[test]
-    fn fm_60_a_file_far_larger_than_caddy_lets_it_grow_is_read_in_part() {
+    fn fm_60_an_oversized_log_file_is_read_only_in_part() {
         let log = Log::new();
         let mut follower = Follower::new(log.path());
         log.write(&line(0, "victim", 500));
@@ -455,7 +455,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_that_began_again_has_a_gap() {
+    fn a_reset_log_has_a_gap() {
         let log = Log::new();
         let mut follower = Follower::new(log.path());
         log.write(&line(-1_000_000_000, "victim", 500));

@@ -272,12 +272,12 @@ mod tests {
     }
 
     #[test]
-    fn the_zone_file_as_reviewed() {
+    fn the_zone_file_matches_the_snapshot() {
         with_edge("buddocloud.com", |edge| insta::assert_snapshot!(edge.zone_file().1));
     }
 
     #[test]
-    fn hsts_is_for_names_in_the_zone_and_as_configured() {
+    fn hsts_is_sent_only_in_the_zone_and_as_configured() {
         let subdomain = Subdomain::parse("blog").unwrap();
         let own = [HostName::parse("blog.example.org").unwrap()];
         let id = DeploymentId::new(uuid::Uuid::nil());
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wildcard_certificate_replaces_on_demand() {
+    fn a_wildcard_certificate_replaces_on_demand_tls() {
         let certificate = Certificate { cert: "/c/cert.pem".into(), key: "/c/key.pem".into() };
         let text = with_edge("example.org", |edge| {
             Edge { certificate: Some(&certificate), ..edge }.zone_file().1

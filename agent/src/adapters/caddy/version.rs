@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bodies_are_held_from_2_11_2_on() {
+    fn caddy_loses_request_bodies_before_2_11_2() {
         for (version, loses) in [
             ("2.6.2", true),
             ("2.11.1", true),
@@ -84,7 +84,7 @@ mod tests {
 
     /// Against a running Caddy, see `tests/tests/it/caddy.rs` of buddo-tests.
     #[tokio::test]
-    async fn what_does_not_run_has_no_version() {
+    async fn a_stopped_caddy_has_no_version() {
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(version(&folder.path().join("admin.sock")).await, None);
     }

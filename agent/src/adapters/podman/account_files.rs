@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn fm_51_ordinary_files_on_the_disk_are_known_without_asking_podman() {
+    async fn fm_51_ordinary_account_files_are_accepted_without_asking_podman() {
         let (_folder, graph) = on_disk(|_| ());
         checked(graph, vec![]).await.unwrap();
         let (_folder, graph) = on_disk(|at| std::fs::remove_dir_all(at.join("base/etc")).unwrap());
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn fm_51_whatever_else_lies_there_is_not_taken_for_ordinary() {
+    fn fm_51_special_account_files_are_not_taken_for_ordinary() {
         let makes: [fn(&Path); 7] = [
             |at| pipe(&at.join("upper/etc/passwd")),
             |at| pipe(&at.join("middle/etc/group")),
@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn fm_56_that_podman_cannot_look_is_no_fault_of_the_app() {
+    async fn fm_56_podmans_failure_to_look_is_not_blamed_on_the_app() {
         let answers = vec![FAILS, FAILS, NONE, NONE];
         checked(GraphDriver::default(), answers).await.unwrap();
         let error = checked(GraphDriver::default(), vec![FAILS; 3]).await.unwrap_err();
@@ -337,7 +337,7 @@ mod tests {
 
     /// As Podman 4.3.1 sent them.
     #[test]
-    fn fm_51_only_ordinary_files_of_accounts_are_read() {
+    fn fm_51_only_ordinary_account_files_are_readable() {
         let pipe = b"eyJuYW1lIjoicGFzc3dkIiwic2l6ZSI6MCwibW9kZSI6MzM1NTQ4NTIsIm10aW1lIjoiMjAyNi0xMS0yOVQyMDo0MTowMFoiLCJpc0RpciI6ZmFsc2UsImxpbmtUYXJnZXQiOiIvZXRjL3Bhc3N3ZCJ9";
         assert!(!decode(pipe).unwrap().is_readable());
         let link = b"eyJuYW1lIjoicCIsInNpemUiOjQsIm1vZGUiOjEzNDIxODIzOSwibXRpbWUiOiIyMDI2LTExLTI5VDIwOjQxOjMzWiIsImlzRGlyIjpmYWxzZSwibGlua1RhcmdldCI6Ii94L3AifQ==";

@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rise_is_read_wherever_the_limit_stands_and_a_new_run_begins_anew() {
+    fn oom_kills_are_read_at_any_cgroup_level_and_reset_with_each_run() {
         for (process, counted) in [
             ("/container", "/container"),
             ("/container", ""),
@@ -145,7 +145,7 @@ mod tests {
 
     /// `--cgroup-manager=cgroupfs` uses other names.
     #[test]
-    fn cgroups_that_podman_makes_without_systemd_are_found() {
+    fn cgroups_of_the_cgroupfs_manager_are_found() {
         let kernel = Kernel::new();
         kernel.write("proc/7/cgroup", &format!("0::/libpod_parent/libpod-{ID}/container\n"));
         kernel.events(&format!("libpod_parent/libpod-{ID}/container"), 2, 3);
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_host_lacked_is_not_the_containers_fault() {
+    fn host_wide_oom_kills_are_not_counted_against_the_container() {
         let kernel = Kernel::new();
         kernel.write("proc/7/cgroup", &format!("0::/{SCOPE}/container\n"));
         kernel.events(&format!("{SCOPE}/container"), 0, 4);
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn another_process_under_the_same_number_is_not_the_container() {
+    fn a_reused_pid_is_not_taken_for_the_container() {
         let kernel = Kernel::new();
         for other in ["0::/user.slice/x.scope", "0::/", "0::/../libpod-1435ea19.scope", ""] {
             kernel.write("proc/7/cgroup", other);
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_of_cgroup_v1_and_nonsense_count_nothing() {
+    fn cgroup_v1_and_malformed_counters_give_no_count() {
         let kernel = Kernel::new();
         let v1 = format!("9:memory:/{SCOPE}\n1:name=systemd:/{SCOPE}\n");
         kernel.write("proc/7/cgroup", &v1);

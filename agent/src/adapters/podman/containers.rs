@@ -403,7 +403,7 @@ mod tests {
         "StartedAt":-62135596800,"Ports":null,"ExitCode":0}]"#;
 
     #[test]
-    fn one_list_call_tells_all() {
+    fn one_list_call_gives_all_container_fields() {
         let listed: Vec<Listed> = serde_json::from_str(LISTED).unwrap();
         let found: Vec<_> = listed.into_iter().filter_map(Listed::into_container).collect();
         assert_eq!(found[0].name, "t1");
@@ -444,7 +444,7 @@ mod tests {
 
     /// Podman 4.3.1's wording.
     #[test]
-    fn what_is_removed_while_it_is_looked_at_is_gone() {
+    fn a_container_removed_during_inspection_counts_as_gone() {
         let answer = |message: &str| Answer {
             operation: "inspect the container",
             status: StatusCode::INTERNAL_SERVER_ERROR,
@@ -458,7 +458,7 @@ mod tests {
     }
 
     #[test]
-    fn states_that_no_step_fits_are_broken() {
+    fn unknown_states_count_as_broken() {
         assert_eq!(state("exited", 137), ContainerState::Exited(137));
         assert_eq!(state("stopping", 0), ContainerState::Stopping);
         for word in ["paused", "removing", "unknown", "improper", "restored-by-a-future-podman"] {

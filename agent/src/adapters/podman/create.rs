@@ -339,13 +339,13 @@ mod tests {
     }
 
     #[test]
-    fn fm_47_open_files_are_capped_within_what_the_user_may_have() {
+    fn fm_47_open_files_are_capped_at_the_users_limit() {
         assert_eq!(open_files(1_048_576).hard, OPEN_FILES);
         assert_eq!(open_files(4_096).hard, 4_096);
     }
 
     #[test]
-    fn podman_5_brings_pasta() {
+    fn podman_5_uses_pasta() {
         for version in ["5.0.0", "5.4.2", "6.0.0-dev", ""] {
             assert_eq!(json(None, version)["netns"]["nsmode"], "pasta", "{version}");
         }

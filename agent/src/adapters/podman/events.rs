@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn other_peoples_containers_are_no_hint() {
+    fn events_of_foreign_containers_are_ignored() {
         assert!(is_ours(r#"{"Actor":{"Attributes":{"buddo.deployment":"x"}}}"#));
         assert!(!is_ours(r#"{"Actor":{"Attributes":{"name":"postgres"}}}"#));
     }

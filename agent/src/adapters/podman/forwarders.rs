@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_kernel_tells_which_socket_listens_at_an_address() {
+    fn finds_the_socket_that_listens_on_an_address() {
         let listener_of = TcpListener::bind("127.0.0.1:0").unwrap();
         let std::net::SocketAddr::V4(address) = listener_of.local_addr().unwrap() else { panic!() };
         let table = std::fs::read_to_string("/proc/net/tcp").unwrap();

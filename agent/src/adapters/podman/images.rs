@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn fm_52_names_that_others_gave_an_image_do_not_count() {
+    async fn fm_52_names_from_other_repositories_are_skipped() {
         let told = known_by_many_names();
         assert!(told.to_string().len() > MAX_INSPECT);
         let found = inspected(&told, MAX_STREAMED).await.unwrap().unwrap();
@@ -351,14 +351,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn fm_52_what_is_kept_of_an_image_is_bounded_and_its_id_known() {
+    async fn fm_52_an_oversized_image_record_is_flagged_and_keeps_its_id() {
         let told = json!({"Id": "17af", "Labels": {"a": "x".repeat(MAX_INSPECT)}});
         let found = inspected(&told, MAX_STREAMED).await.unwrap().unwrap();
         assert_eq!((found.too_large, found.id.as_str()), (true, "17af"));
     }
 
     #[tokio::test]
-    async fn fm_52_a_record_without_end_is_no_fault_of_the_image() {
+    async fn fm_52_an_endless_record_is_not_blamed_on_the_image() {
         let error = inspected(&known_by_many_names(), 1024 * 1024).await.unwrap_err();
         let ContainersError::Registry(failure) = error else { panic!("{error}") };
         assert_eq!(failure.code, "image_record_too_large");
@@ -386,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn the_digest_is_the_one_of_the_asked_repository() {
+    fn the_digest_is_taken_from_the_requested_repository() {
         assert_eq!(asked("ghcr.io/acme/web:v1"), Some(digest('b')));
         assert_eq!(asked(&format!("ghcr.io/acme/web@{}", digest('a'))), Some(digest('a')));
         assert_eq!(asked(&format!("ghcr.io/acme/web@{}", digest('c'))), None);
@@ -405,7 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn podman_is_never_told_a_tag_beside_a_digest() {
+    fn a_tag_is_dropped_when_a_digest_is_given() {
         let text = format!("ghcr.io/acme/web:v1@{}", digest('a'));
         let name = local_name(&ImageReference::parse(&text).unwrap());
         assert_eq!(name, format!("ghcr.io/acme/web@{}", digest('a')));
@@ -423,7 +423,7 @@ mod tests {
         "Digest":"sha256:38acc52c1d5de83f4900c9d2714fd1fd5d26321d8e1c802a06f132e126a431dd"}]"#;
 
     #[test]
-    fn a_list_says_names_size_and_use() {
+    fn the_image_list_gives_names_size_and_use() {
         let listed: Vec<Listed> = serde_json::from_str(LISTED).unwrap();
         let images: Vec<LocalImage> = listed.into_iter().map(Listed::into_image).collect();
         let names: Vec<String> = images[0].names.iter().map(ToString::to_string).collect();

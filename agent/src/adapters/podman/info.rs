@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn limits_count_only_with_all_their_controllers() {
+    fn limits_are_enforced_only_with_all_controllers() {
         assert!(info(r#"["cpu","memory","pids"]"#).enforces_limits());
         assert!(!info(r#"["memory","pids"]"#).enforces_limits());
         assert!(!info("null").enforces_limits());

@@ -34,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn frames_are_joined_and_made_harmless() {
+    fn log_frames_are_joined_without_control_characters() {
         // The first frame is byte for byte what Podman 4.3.1 sent.
         let framed = b"\x01\0\0\0\0\0\0\x05boom\n\n\x02\0\0\0\0\0\0\x09\x1b[2Jouch\n";
         assert_eq!(tail(framed), "boom\n[2Jouch");

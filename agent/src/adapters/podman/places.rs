@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn fm_53_what_cannot_be_counted_is_not_asked_for_at_each_create() {
+    async fn fm_53_a_failed_count_is_not_repeated_at_each_create() {
         let folder = tempfile::tempdir().unwrap();
         let (transport, calls) = podman(folder.path());
         let places = Places::new(10);
@@ -208,7 +208,7 @@ mod tests {
 
     /// Each count takes as long as Podman has containers.
     #[tokio::test]
-    async fn fm_53_all_are_counted_often_where_few_places_are_left() {
+    async fn fm_53_recounts_more_often_when_capacity_is_low() {
         let folder = tempfile::tempdir().unwrap();
         let (transport, calls) = podman(folder.path());
         for (ours, counts) in [(89, 1), (90, 2)] {
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn fm_25_beyond_the_budget_nothing_is_created_and_the_list_has_the_last_word() {
+    fn fm_25_the_container_budget_is_enforced_and_corrected_by_the_list() {
         let places = Places::new(3);
         places.counted(2);
         places.admit().unwrap();
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn fm_53_what_is_not_ours_holds_locks_as_well() {
+    fn fm_53_foreign_containers_pods_and_volumes_hold_locks_too() {
         let places = Places::new(10);
         places.counted(2);
         places.known.others.store(7, Ordering::Relaxed);
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn fm_25_podmans_own_refusal_is_told_as_what_it_is() {
+    fn fm_25_podmans_out_of_locks_error_is_recognised() {
         // Podman 4.3.1's wording.
         let words = "allocating lock for new container: allocation failed; exceeded num_locks (32)";
         assert!(matches!(no_lock_left(words), Some(ContainersError::Full(_))));

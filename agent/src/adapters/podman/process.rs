@@ -153,7 +153,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn only_the_process_that_is_meant_is_signalled() {
+    async fn only_the_intended_process_is_signalled() {
         let mut child = Command::new("sleep").arg("600").spawn().unwrap();
         let pid = child.id();
         let proc = Path::new(PROC);

@@ -341,7 +341,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn every_failure_is_two_single_lines(message in "(?s).{0,2000}") {
+        fn cause_and_fix_are_single_lines(message in "(?s).{0,2000}") {
             let image = ImageReference::parse("ghcr.io/acme/web:v1").unwrap();
             let (ContainersError::Image(f) | ContainersError::Registry(f)
                 | ContainersError::Full(f)) =

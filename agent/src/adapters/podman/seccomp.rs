@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_disk_leaves_the_profile_of_the_last_start_in_force() {
+    fn a_full_disk_keeps_the_previous_profile() {
         let (folder, path) = full();
         std::fs::write(&path, "{}").unwrap();
         assert_eq!(write_from(GIVEN, &path).unwrap(), path);
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn without_any_profile_it_is_said_why_and_what_to_do() {
+    fn without_a_usable_profile_the_error_says_what_to_do() {
         for last in [None, Some("{ torn")] {
             let (_folder, path) = full();
             if let Some(last) = last {
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_left_out_and_all_else_stays() {
+    fn key_syscalls_are_removed_and_all_others_kept() {
         let profile = |names: &[&[&str]]| {
             let rules: Vec<_> = names
                 .iter()

@@ -168,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn three_calls_without_an_answer_between_them_end_it_and_a_fresh_one_gets_a_minute() {
+    fn three_unanswered_calls_in_a_row_end_the_service_at_most_once_a_minute() {
         let (silence, begun) = (Silence::default(), Instant::now());
         assert!(!silence.missed(begun) && !silence.missed(begun));
         silence.broken();
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn an_absent_one_is_looked_for_after_a_while_and_an_answer_forgets_it() {
+    fn a_lasting_absence_triggers_a_check_and_an_answer_resets_it() {
         let (silence, begun) = (Silence::default(), Instant::now());
         assert!(!silence.absent(begun) && !silence.absent(begun + ABSENT / 2));
         silence.broken();
@@ -201,13 +201,13 @@ mod tests {
     }
 
     #[test]
-    fn resident_memory_is_read_from_the_kernels_words() {
+    fn parses_resident_memory_from_proc_status() {
         assert_eq!(resident_kib("Name:\tpodman\nVmRSS:\t   30688 kB\n"), Some(30_688));
         assert_eq!(resident_kib("Name:\tkthreadd\n"), None);
     }
 
     #[tokio::test]
-    async fn a_listener_that_is_no_podman_is_left_alone() {
+    async fn a_listener_other_than_podman_is_left_alone() {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("s");
         let _listening = tokio::net::UnixListener::bind(&socket).unwrap();

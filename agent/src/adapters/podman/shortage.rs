@@ -168,7 +168,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn what_an_image_chose_is_never_taken_for_the_kernels_words(
+        fn text_chosen_by_an_image_is_never_taken_for_a_kernel_error(
             before in "(?s).{0,40}",
             mark in proptest::sample::select(&["", "`", "\"", "'"]),
             words in proptest::sample::select(&[
@@ -198,7 +198,7 @@ mod tests {
         }
 
         #[test]
-        fn any_words_are_taken_in(message in "(?s).{0,300}") {
+        fn arbitrary_messages_do_not_panic(message in "(?s).{0,300}") {
             let _ = lack(&message);
         }
     }

@@ -118,7 +118,7 @@ async fn an_image_is_checked_again_before_each_create() {
 
 /// A pull may bring the same bytes with other annotations.
 #[tokio::test]
-async fn an_image_that_is_not_allowed_does_not_count_as_here() {
+async fn a_disallowed_image_does_not_count_as_present() {
     let plain = with_image("org.opencontainers.image.title");
     assert!(plain.podman.image(&image()).await.unwrap().is_some());
     let hostile = with_image("run.oci.hooks.stdout");
@@ -127,7 +127,7 @@ async fn an_image_that_is_not_allowed_does_not_count_as_here() {
 
 /// A refused image is removed after its pull, unless it was here before.
 #[tokio::test]
-async fn an_image_is_checked_after_its_pull_and_goes_if_it_is_refused() {
+async fn a_refused_image_is_removed_after_its_pull_unless_already_present() {
     for was_here in [false, true] {
         let mut pulled = was_here;
         let service = Service::new(move |call| match call {
@@ -158,7 +158,7 @@ fn with_container(annotation: &'static str, file: fn(&str) -> &'static str) -> S
 }
 
 #[tokio::test]
-async fn what_a_container_would_have_the_runtime_do_keeps_it_from_its_start() {
+async fn a_container_with_runtime_annotations_is_not_started() {
     let plain = with_container("org.opencontainers.image.title", |_| NONE);
     plain.podman.start("web").await.unwrap();
     assert!(plain.was_asked("POST /containers/web/start"));
@@ -173,7 +173,7 @@ const LINK: &str = "200 OK\r\nx-docker-container-path-stat: eyJuYW1lIjoicCIsInNp
 const FILE: &str = "200 OK\r\nx-docker-container-path-stat: eyJuYW1lIjoicCIsInNpemUiOjQsIm1vZGUiOjQyMCwibXRpbWUiOiIyMDI2LTExLTI5VDIwOjQxOjMzWiIsImlzRGlyIjpmYWxzZSwibGlua1RhcmdldCI6Ii94L3AifQ==";
 
 #[tokio::test]
-async fn the_files_of_accounts_are_looked_at_before_each_start() {
+async fn account_files_are_checked_before_each_start() {
     let all =
         |file: fn(&str) -> &'static str| with_container("org.opencontainers.image.title", file);
     for (service, starts) in [
@@ -193,7 +193,7 @@ async fn the_files_of_accounts_are_looked_at_before_each_start() {
 
 /// Only its app is affected, and nobody else's container is missing from the list.
 #[tokio::test]
-async fn a_record_that_is_too_large_is_broken_and_named_and_stops_no_other() {
+async fn an_oversized_container_record_is_reported_and_affects_no_other() {
     let service = Service::new(|call| {
         assert!(call.starts_with("GET /containers/json"));
         let container = |name: String, note: String| {
@@ -221,7 +221,7 @@ async fn a_record_that_is_too_large_is_broken_and_named_and_stops_no_other() {
 }
 
 #[tokio::test]
-async fn an_image_with_too_many_names_is_named_and_hides_no_other() {
+async fn an_image_with_too_many_names_is_reported_and_hides_no_other() {
     let service = Service::new(|_| {
         let names = vec!["ghcr.io/acme/web:v1"; 20_000];
         let large = json!({"Id": "17af", "Names": names, "Size": 1});
@@ -235,7 +235,7 @@ async fn an_image_with_too_many_names_is_named_and_hides_no_other() {
 
 /// Of what the policy checks no more than its bound is kept.
 #[tokio::test]
-async fn an_image_of_which_podman_has_too_much_to_tell_is_refused() {
+async fn an_image_with_an_oversized_record_is_refused() {
     let service = Service::new(|call| match call {
         _ if call.starts_with("GET /images/") => {
             (OK, json!({"Id": "1", "Labels": {"a": "x".repeat(3 * 1024 * 1024)}}))
@@ -248,7 +248,7 @@ async fn an_image_of_which_podman_has_too_much_to_tell_is_refused() {
 
 /// Two other containers, a pod and two volumes, besides one of ours.
 #[tokio::test]
-async fn what_is_not_ours_is_counted_before_a_create() {
+async fn foreign_containers_pods_and_volumes_count_before_a_create() {
     for (max, enough) in [(7, true), (6, false)] {
         let service = Service::new(|call| match call {
             _ if call.starts_with("GET /images/") => (OK, told("com.acme.note")),

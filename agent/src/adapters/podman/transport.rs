@@ -397,7 +397,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_absent_service_is_unavailable_and_says_where() {
+    async fn an_absent_service_is_unavailable_and_the_error_names_its_socket() {
         let transport = Transport::new(PathBuf::from("/nonexistent/podman.sock"));
         let error = transport.call(ping(Duration::from_secs(1))).await.unwrap_err();
         let ContainersError::Unavailable { source, .. } = error else { panic!("{error}") };
@@ -406,7 +406,7 @@ mod tests {
 
     /// All slots are taken by calls with long deadlines, such as pulls and starts.
     #[tokio::test(start_paused = true)]
-    async fn waiting_for_a_place_counts_in_the_deadline() {
+    async fn waiting_for_a_slot_counts_towards_the_deadline() {
         let transport = Transport::new(PathBuf::from("/nonexistent/podman.sock"));
         let taken = transport.slots.acquire_many(u32::try_from(CONCURRENCY).unwrap()).await;
         let begun = Instant::now();
@@ -424,7 +424,7 @@ mod tests {
 
     /// `fm_23`: a service that accepts and then hangs ends in a deadline, not in an endless wait.
     #[tokio::test]
-    async fn fm_23_a_hanging_service_meets_the_deadline() {
+    async fn fm_23_a_call_to_a_hanging_service_ends_at_its_deadline() {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("s");
         let listener = UnixListener::bind(&socket).unwrap();
@@ -443,7 +443,7 @@ mod tests {
     /// A call that waited for its slot has the rest of its time, not all of it again; and that it
     /// was not answered in that says nothing about the service.
     #[tokio::test(start_paused = true)]
-    async fn after_the_wait_for_a_place_a_call_has_what_is_left_of_its_time() {
+    async fn after_waiting_for_a_slot_a_call_has_only_its_remaining_time() {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("s");
         // It accepts connections, and is silent.

@@ -237,7 +237,7 @@ mod tests {
     /// A serving container dies while a new one of the same app is started beside it: when it runs
     /// again, its earlier good probes must not send it visitors.
     #[tokio::test]
-    async fn only_what_is_just_being_started_is_kept_unasked() {
+    async fn probe_state_is_kept_only_for_listed_and_starting_containers() {
         let (probes, _) = probes();
         probes.begin(target("old"), Level::Assumed);
         probes.begin(target("new"), Level::Starting);
@@ -271,7 +271,7 @@ mod tests {
 
     /// There is one for each container of the host.
     #[tokio::test]
-    async fn a_task_that_sleeps_is_small() {
+    async fn a_sleeping_probe_task_is_small() {
         let (probes, _) = probes();
         let size = size_of_val(&probes.run(Arc::new(target("a")), 1));
         assert!(size <= 320, "{size} bytes");
@@ -280,7 +280,7 @@ mod tests {
     /// A hundred containers, each every ten seconds: at most four wake-ups a second, across their
     /// whole intervals.
     #[tokio::test(start_paused = true)]
-    async fn steady_containers_are_asked_together_and_spread_all_the_same() {
+    async fn probes_of_steady_containers_are_batched_and_spread_out() {
         let (probes, answers) = probes();
         for n in 0..100 {
             probes.begin(target(&format!("app-{n}")), Level::Assumed);
@@ -301,7 +301,7 @@ mod tests {
 
     /// Somebody waits for a starting container: it does not have to wait for a tick.
     #[tokio::test(start_paused = true)]
-    async fn what_starts_is_asked_at_once_and_soon_again() {
+    async fn a_starting_container_is_probed_at_once_and_again_soon() {
         let (probes, answers) = probes();
         let probe = Probe { healthy_after: 3, ..Probe::default() };
         probes.begin(Target { probe, ..target("a") }, Level::Starting);

@@ -210,13 +210,16 @@ mod tests {
     #[case(b"H", ProbeOutcome::Healthy)]
     #[case(b"", unhealthy(CLOSED))]
     #[tokio::test]
-    async fn answers_are_judged(#[case] answer: &'static [u8], #[case] expected: ProbeOutcome) {
+    async fn answers_are_judged_by_their_status(
+        #[case] answer: &'static [u8],
+        #[case] expected: ProbeOutcome,
+    ) {
         assert_eq!(probe(http(), answer, false).await, expected);
     }
 
     /// However it is fragmented on its way.
     #[tokio::test]
-    async fn an_answer_that_comes_in_pieces_is_read_to_its_status() {
+    async fn a_fragmented_answer_is_read_up_to_its_status() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let SocketAddr::V4(address) = listener.local_addr().unwrap() else { unreachable!() };
         let server = tokio::spawn(async move {
@@ -234,7 +237,7 @@ mod tests {
 
     /// An app's output is read to the end: it sees the connection close, not reset.
     #[tokio::test]
-    async fn an_answer_of_a_usual_size_is_not_reset() {
+    async fn an_answer_of_usual_size_is_read_to_the_end_without_a_reset() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let SocketAddr::V4(address) = listener.local_addr().unwrap() else { unreachable!() };
         let server = tokio::spawn(async move {
@@ -251,19 +254,19 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_counts_as_soon_as_it_is_known() {
+    async fn an_answer_counts_as_soon_as_its_status_is_read() {
         assert_eq!(probe(http(), b"HTTP/1.1 200", true).await, ProbeOutcome::Healthy);
     }
 
     #[tokio::test]
-    async fn silence_is_too_late_for_http_and_healthy_for_tcp() {
+    async fn silence_times_out_for_http_and_is_healthy_for_tcp() {
         assert_eq!(probe(http(), b"", true).await, timed_out("no answer within 400 ms"));
         assert_eq!(probe(ProbeKind::Tcp, b"", true).await, ProbeOutcome::Healthy);
         assert_eq!(probe(ProbeKind::Tcp, b"", false).await, unhealthy(CLOSED));
     }
 
     #[test]
-    fn what_the_host_lacks_is_told_apart_from_what_the_app_does() {
+    fn host_shortages_are_distinguished_from_app_errors() {
         for lacks in [Errno::MFILE, Errno::NOBUFS, Errno::ADDRNOTAVAIL, Errno::TIMEDOUT] {
             assert!(is_shortage(&lacks.into()), "{lacks:?}");
         }
@@ -273,7 +276,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_closed_port_is_one_that_nothing_forwards() {
+    async fn a_closed_port_counts_as_unreachable() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let SocketAddr::V4(address) = listener.local_addr().unwrap() else { unreachable!() };
         drop(listener);
@@ -283,7 +286,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_answer_is_judged(head in proptest::collection::vec(proptest::num::u8::ANY, 0..64)) {
+        fn arbitrary_answers_do_not_panic(head in proptest::collection::vec(proptest::num::u8::ANY, 0..64)) {
             let _ = judge(&head).unwrap_or_else(|| at_end(&head));
         }
     }

@@ -111,14 +111,14 @@ mod tests {
     }
 
     #[test]
-    fn without_a_table_the_answer_is_not_now() {
+    fn without_a_table_ask_answers_503() {
         let ask = |uri: &str| respond(&Request::get(uri).body(()).unwrap(), None).status();
         assert_eq!(ask("/ask?domain=one.apps.example.test"), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(ask("/other"), StatusCode::NOT_FOUND);
     }
 
     #[test]
-    fn only_names_of_the_table_may_have_certificates() {
+    fn only_names_in_the_table_may_get_certificates() {
         assert_eq!(status("/ask?domain=one.apps.example.test"), 200);
         assert_eq!(status("/ask?x=y&domain=ONE.apps.example.test"), 200);
         assert_eq!(status("/ask?domain=www.example.org"), 200);
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn before_the_first_table_nothing_may() {
+    fn an_empty_table_allows_no_certificates() {
         assert!(judge(Some("domain=one."), &LiveTable::default()).is_err());
         assert!(judge(Some("domain=one"), &LiveTable::default()).is_err());
     }

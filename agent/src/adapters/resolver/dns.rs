@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn every_app_has_the_address_of_its_state() {
+    fn every_app_resolves_to_the_address_for_its_state() {
         assert_eq!(found("one.apps.internal."), ["127.64.0.7", "127.96.0.7"]);
         assert_eq!(found("OnE.ApPs.InTeRnAl."), ["127.64.0.7", "127.96.0.7"]);
         assert_eq!(found("hold.apps.internal."), ["127.63.0.1"]);
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn other_questions_get_no_address() {
+    fn other_queries_get_no_address() {
         let v6 = ask("one.apps.internal.", RecordType::AAAA);
         assert_eq!(v6.metadata.response_code, ResponseCode::NoError);
         assert!(v6.answers.is_empty());
@@ -221,19 +221,19 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_not_answered() {
+    fn dns_responses_are_not_answered() {
         let reply = Message::response(1, OpCode::Query).to_vec().unwrap();
         assert_eq!(answer(&reply, Some(&table()), SPECIALS), None);
     }
 
     proptest! {
         #[test]
-        fn any_datagram_is_survived(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
+        fn arbitrary_datagrams_do_not_panic(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
             let _ = answer(&bytes, Some(&table()), SPECIALS);
         }
 
         #[test]
-        fn any_damage_to_a_question_is_survived(at in 0usize..40, byte: u8, cut in 0usize..40) {
+        fn damaged_queries_do_not_panic(at in 0usize..40, byte: u8, cut in 0usize..40) {
             let mut question = Message::new(77, MessageType::Query, OpCode::Query);
             let name = Name::from_ascii("one.apps.internal.").unwrap();
             question.add_query(Query::query(name, RecordType::A));

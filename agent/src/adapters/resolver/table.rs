@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_published_table_is_what_the_next_question_sees() {
+    async fn the_next_query_uses_a_newly_published_table() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("live.json");
         let (file, reader) = (LiveTableFile::new(path.clone()), TableReader::new(path));
@@ -219,7 +219,7 @@ mod tests {
 
     /// `fm_15`: cut at every byte, the file is never taken for a table; the last good one stays.
     #[tokio::test]
-    async fn fm_15_a_torn_table_is_never_believed() {
+    async fn fm_15_a_torn_table_never_replaces_the_last_good_one() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("live.json");
         let (file, reader) = (LiveTableFile::new(path.clone()), TableReader::new(path.clone()));
@@ -238,7 +238,7 @@ mod tests {
 
     /// Too many open files say nothing about the table: the next question reads it.
     #[tokio::test]
-    async fn fm_15_a_table_that_could_not_be_read_once_is_read_at_the_next_question() {
+    async fn fm_15_a_failed_read_is_retried_at_the_next_query() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("live.json");
         let (file, reader) = (LiveTableFile::new(path.clone()), TableReader::new(path));
@@ -252,7 +252,7 @@ mod tests {
 
     /// `fm_15`: without an earlier table a torn one says nothing, not even that there is no app.
     #[tokio::test]
-    async fn fm_15_a_torn_table_is_not_an_empty_one() {
+    async fn fm_15_a_torn_table_is_not_read_as_empty() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("live.json");
         std::fs::write(&path, "{\"zone\":\"apps.exam").unwrap();
@@ -264,7 +264,7 @@ mod tests {
 
     /// `fm_15`: lost before this resolver started, it says just as little.
     #[tokio::test]
-    async fn fm_15_a_missing_table_is_not_an_empty_one() {
+    async fn fm_15_a_missing_table_is_not_read_as_empty() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("live.json");
         let reader = TableReader::new(path.clone());
@@ -275,7 +275,7 @@ mod tests {
 
     /// The first try to write it finds no space (`full(4)`).
     #[tokio::test]
-    async fn a_table_that_finds_no_room_is_written_once_the_reserve_is_let_go() {
+    async fn a_table_write_on_a_full_disk_is_retried_once_the_reserve_is_released() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("live.json");
         let reserve = Reserve::new(folder.path().join("reserve"), 1024 * 1024);
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_table_that_somebody_replaced_or_removed_is_not_in_force() {
+    async fn a_replaced_or_removed_table_is_not_in_force() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("live.json");
         let file = LiveTableFile::new(path.clone());

@@ -17,7 +17,7 @@ fn config(table: std::path::PathBuf) -> Resolver {
 
 /// Over real sockets: a published table is what both the next question and the next ask see.
 #[tokio::test]
-async fn a_switch_is_seen_by_the_next_question() {
+async fn a_switch_takes_effect_with_the_next_query() {
     let folder = tempfile::tempdir().unwrap();
     let config = config(folder.path().join("live.json"));
     let file = LiveTableFile::new(config.table.clone());

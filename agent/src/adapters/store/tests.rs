@@ -81,7 +81,7 @@ async fn fm_16_commits_are_synced_in_full_and_survive_a_reopen() {
 }
 
 #[tokio::test]
-async fn the_floor_of_time_never_sinks() {
+async fn the_time_floor_never_decreases_within_an_epoch() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(&dir.path().join("agent.db"), 0).unwrap();
     store.put_document(held(1)).await.unwrap();
@@ -181,7 +181,7 @@ fn a_damaged_file_is_an_error_and_not_an_empty_database() {
 }
 
 #[tokio::test]
-async fn reports_count_on_after_acknowledgement_and_reopen() {
+async fn report_numbers_continue_after_acknowledgement_and_reopen() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("agent.db");
     let store = Store::open(&path, 100).unwrap();
@@ -199,7 +199,7 @@ async fn reports_count_on_after_acknowledgement_and_reopen() {
 }
 
 #[tokio::test]
-async fn a_newer_level_replaces_an_older_one() {
+async fn a_newer_report_replaces_an_older_one_for_the_same_subject() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(&dir.path().join("agent.db"), 0).unwrap();
     for _ in 0..5 {
@@ -211,7 +211,7 @@ async fn a_newer_level_replaces_an_older_one() {
 }
 
 #[tokio::test]
-async fn another_identity_begins_its_documents_and_reports_anew() {
+async fn a_new_host_identity_clears_documents_and_reports() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(&dir.path().join("agent.db"), 0).unwrap();
     let workload = WorkloadId::app(DeploymentId::new(Uuid::from_u128(5)));
@@ -259,7 +259,7 @@ async fn trust_is_stored_with_its_document_and_forgotten_with_the_next_join() {
 }
 
 #[tokio::test]
-async fn what_was_acknowledged_is_remembered() {
+async fn the_highest_valid_acknowledgement_is_remembered() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(&dir.path().join("agent.db"), 100).unwrap();
     assert_eq!(store.acknowledged().await.unwrap(), 0);
@@ -279,7 +279,7 @@ fn disk_full<T>() -> rusqlite::Result<T> {
 
 /// What it did before the disk was full is not done twice.
 #[tokio::test]
-async fn fm_59_a_write_that_finds_the_disk_full_is_done_again_once_the_reserve_is_let_go() {
+async fn fm_59_a_store_write_on_a_full_disk_is_retried_without_the_reserve() {
     let folder = tempfile::tempdir().unwrap();
     let reserve = Reserve::new(folder.path().join("reserve"), 1024 * 1024);
     reserve.keep(u64::MAX).unwrap();
@@ -312,7 +312,7 @@ async fn fm_59_a_write_that_finds_the_disk_full_is_done_again_once_the_reserve_i
 
 /// On a full disk that may be any of several errors, and not all of them say so.
 #[test]
-fn fm_59_an_opening_that_fails_for_want_of_room_is_tried_without_the_reserve() {
+fn fm_59_a_failed_open_on_a_full_disk_releases_the_reserve() {
     let folder = tempfile::tempdir().unwrap();
     let reserve = Reserve::new(folder.path().join("reserve"), 1024 * 1024);
     reserve.keep(u64::MAX).unwrap();
@@ -331,7 +331,7 @@ fn fm_59_an_opening_that_fails_for_want_of_room_is_tried_without_the_reserve() {
 
 /// What could not be written is written on retry.
 #[tokio::test]
-async fn a_write_that_finds_no_room_lets_the_reserve_go() {
+async fn a_failed_write_releases_the_reserve_only_when_the_disk_is_full() {
     let folder = tempfile::tempdir().unwrap();
     let reserve = Reserve::new(folder.path().join("reserve"), 1024 * 1024);
     reserve.keep(u64::MAX).unwrap();

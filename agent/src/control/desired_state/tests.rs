@@ -128,7 +128,7 @@ async fn an_accepted_document_is_announced_and_survives_a_restart() {
 /// Code that reads deployments finds them in one place; people are shown everything that was
 /// signed.
 #[tokio::test]
-async fn deployments_are_held_once_and_shown_with_the_rest() {
+async fn deployments_are_held_once_and_the_signed_document_can_be_rebuilt() {
     let world = World::new().await;
     let envelope = world.large_envelope(1);
     let verifier =
@@ -159,7 +159,7 @@ async fn a_document_of_an_older_schema_is_refused_and_the_held_one_stays() {
 }
 
 #[tokio::test]
-async fn fm_35_an_older_document_and_other_content_are_refused_and_alarm() {
+async fn fm_35_an_older_or_conflicting_document_is_refused_with_an_alarm() {
     let world = World::new().await;
     world.desired_state.offer(world.envelope(1, 7, "one.example")).await.unwrap();
     let older = world.desired_state.offer(world.envelope(1, 6, "two.example")).await;
@@ -242,7 +242,7 @@ async fn fm_62_a_document_from_the_future_is_refused_and_leaves_no_trace() {
 
 /// Each is as far ahead of the previous one as clocks may differ: the second is ahead of the clock.
 #[tokio::test]
-async fn fm_62_documents_that_are_ever_further_ahead_do_not_drag_the_floor_on() {
+async fn fm_62_successive_documents_cannot_push_the_time_floor_ahead() {
     let world = World::new().await;
     world.desired_state.offer(world.envelope_at(1, 1, "one.example", NOW + 240)).await.unwrap();
     let world = world.reopen().await;
@@ -257,7 +257,7 @@ async fn fm_62_documents_that_are_ever_further_ahead_do_not_drag_the_floor_on() 
 /// first, and accepts the same one a moment later, when it is no longer that far ahead. The refusal
 /// says so.
 #[tokio::test]
-async fn fm_62_near_the_bound_a_document_is_taken_late_and_that_is_said() {
+async fn fm_62_a_document_slightly_ahead_is_accepted_later_as_its_refusal_says() {
     let world = World::new().await;
     for (generation, begun) in [(1, NOW), (2, NOW + 3_600)] {
         world.clock.0.store(begun, Ordering::SeqCst);
@@ -273,7 +273,7 @@ async fn fm_62_near_the_bound_a_document_is_taken_late_and_that_is_said() {
 
 /// A coordinator offers it again and again, and each time it is later here.
 #[tokio::test(start_paused = true)]
-async fn fm_62_a_document_from_the_future_is_told_of_once_an_hour() {
+async fn fm_62_a_document_from_the_future_is_reported_once_an_hour() {
     let world = World::new().await;
     let ahead = world.envelope_at(1, 1, "one.example", NOW + 86_400);
     let (mut alarm, mut texts) = (world.desired_state.alarm(), 0);
@@ -297,7 +297,7 @@ async fn fm_62_a_document_from_the_future_is_told_of_once_an_hour() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_expired_document_is_told_of_once_an_hour() {
+async fn an_expired_document_is_reported_once_an_hour() {
     let world = World::new().await;
     let expired = world.envelope_at(1, 1, "one.example", NOW - 7_200);
     let (mut alarm, mut texts) = (world.desired_state.alarm(), 0);
@@ -325,7 +325,7 @@ async fn a_document_that_was_issued_earlier_does_not_lower_the_floor() {
 
 /// Both clocks were days ahead when a document was accepted. Then both are right again.
 #[tokio::test]
-async fn fm_62_a_floor_in_the_future_ends_with_the_next_epoch_or_join() {
+async fn fm_62_a_new_epoch_or_join_resets_a_time_floor_in_the_future() {
     const DAYS: i64 = 3 * 86_400;
     for joins in [false, true] {
         let world = World::new().await;
@@ -370,7 +370,7 @@ async fn a_forged_document_changes_nothing() {
 }
 
 #[tokio::test]
-async fn fm_13_a_full_disk_leaves_the_old_document_in_force_and_says_so() {
+async fn fm_13_a_full_disk_keeps_the_old_document_and_raises_an_alarm() {
     let world = World::new().await;
     world.desired_state.offer(world.envelope(1, 1, "one.example")).await.unwrap();
     world.store.fill().await;
@@ -390,7 +390,7 @@ async fn fm_13_a_full_disk_leaves_the_old_document_in_force_and_says_so() {
 }
 
 #[tokio::test]
-async fn fm_14_what_the_database_does_not_confirm_is_not_acknowledged() {
+async fn fm_14_a_document_is_not_acknowledged_until_it_is_stored() {
     let world = World::new().await;
     world.desired_state.offer(world.envelope(1, 1, "one.example")).await.unwrap();
     world.store.refuse_writes().await;
@@ -434,7 +434,7 @@ async fn a_key_is_rotated_by_two_documents_and_survives_restarts() {
 }
 
 #[tokio::test]
-async fn trust_that_is_not_stored_is_not_in_force() {
+async fn trust_takes_effect_only_once_stored() {
     let world = World::new().await;
     let next = Signer::generate().unwrap();
     world.desired_state.offer(signed_by(&world.signer, 1)).await.unwrap();
@@ -447,7 +447,7 @@ async fn trust_that_is_not_stored_is_not_in_force() {
 }
 
 #[tokio::test]
-async fn a_document_that_would_leave_the_host_deaf_changes_nothing() {
+async fn a_document_that_would_lock_the_host_out_changes_nothing() {
     let world = World::new().await;
     let next = Signer::generate().unwrap();
     world.desired_state.offer(signed_by(&world.signer, 1)).await.unwrap();
@@ -486,7 +486,7 @@ proptest! {
 
     /// Replayed, repeated and reordered at will: the generation in force never goes back.
     #[test]
-    fn fm_09_no_order_of_documents_takes_the_host_back(
+    fn fm_09_the_generation_never_goes_back_in_any_document_order(
         places in prop::collection::vec((1..3_u64, 0..6_u64, any::<bool>()), 1..20),
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();

@@ -140,7 +140,7 @@ async fn join_as(name: String, folder: &tempfile::TempDir) -> Result<Identity, J
 }
 
 #[tokio::test]
-async fn a_joined_host_has_an_identity_that_lasts_and_is_its_own() {
+async fn joining_stores_a_private_identity_and_works_only_once() {
     let folder = tempfile::tempdir().unwrap();
     let state = folder.path().join("state");
     assert!(Identity::load(&state).unwrap().is_none());
@@ -180,7 +180,7 @@ async fn an_answer_for_another_host_is_not_kept() {
 }
 
 #[tokio::test]
-async fn a_refusal_is_told_in_the_coordinators_words() {
+async fn a_refusal_quotes_the_coordinators_reason() {
     let folder = tempfile::tempdir().unwrap();
     let coordinator = Coordinator::new();
     let (url, _) = coordinator
@@ -194,7 +194,7 @@ async fn a_refusal_is_told_in_the_coordinators_words() {
 }
 
 #[test]
-fn addresses_are_checked_before_anything_is_sent() {
+fn validates_coordinator_urls_and_host_addresses() {
     assert_eq!(authority("https://c.example.test:7443/").unwrap(), "c.example.test:7443");
     assert_eq!(authority("https://c.example.test").unwrap(), "c.example.test:443");
     for bad in ["http://c:1", "c.example.test:7443", "https://a@c:1", "https://c/x", ""] {
@@ -207,7 +207,7 @@ fn addresses_are_checked_before_anything_is_sent() {
 }
 
 #[test]
-fn a_damaged_identity_is_not_taken_for_an_absent_one() {
+fn a_damaged_identity_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("identity.json"), "{").unwrap();
     let error = Identity::load(folder.path()).unwrap_err();

@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_due_at_half_its_life_and_a_fleet_spreads() {
+    fn renewal_is_due_at_half_life_with_jitter() {
         let days = |days: u64| Due::In(Duration::from_hours(days * 24));
         assert_eq!(on(100, 0.0), days(15));
         assert_eq!(on(114, 0.0), days(1));
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn fm_10_no_jump_of_the_clock_makes_it_wait_for_ever_or_gives_it_up() {
+    fn fm_10_a_clock_jump_never_stalls_or_abandons_renewal() {
         // Clock far ahead: renewed at once, even if it seems to have expired long ago.
         assert_eq!(on(131, 1.0), Due::Now);
         assert_eq!(on(500, 1.0), Due::Now);
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn one_by_an_authority_that_leaves_is_due_within_a_minute() {
+    fn a_certificate_of_a_retiring_ca_is_due_within_a_minute() {
         let now = Timestamp::from_second(101 * DAY).unwrap();
         let since = |seconds| life().due(Some(Duration::from_secs(seconds)), now, 0.5);
         assert_eq!(since(0), Due::In(Duration::from_secs(30)));

@@ -229,7 +229,7 @@ async fn fm_40_an_expired_certificate_is_renewed_and_kept() {
 }
 
 #[tokio::test]
-async fn a_request_whose_answer_was_lost_is_the_same_after_a_restart() {
+async fn an_unanswered_request_is_repeated_unchanged_after_a_restart() {
     let mut world = World::new(vec![Answer::Lost, Answer::Lost, Answer::Certificate]).await;
     world.clock.0.store(4_000_000_000, Ordering::SeqCst);
     let running = start(world.renewer());
@@ -242,7 +242,7 @@ async fn a_request_whose_answer_was_lost_is_the_same_after_a_restart() {
 }
 
 #[tokio::test]
-async fn one_by_an_authority_that_leaves_is_renewed_at_once() {
+async fn a_certificate_of_a_retiring_ca_is_renewed_at_once() {
     let mut world = World::new(vec![]).await;
     let renewer = world.renewer();
     let _running = start(renewer);
@@ -252,7 +252,7 @@ async fn one_by_an_authority_that_leaves_is_renewed_at_once() {
 }
 
 #[tokio::test]
-async fn fm_41_a_host_that_is_locked_out_says_so_and_what_to_do() {
+async fn fm_41_a_locked_out_host_reports_it_with_the_remedy() {
     let mut world = World::new(vec![Answer::Locked; 50]).await;
     world.clock.0.store(4_000_000_000, Ordering::SeqCst);
     let renewer = world.renewer();

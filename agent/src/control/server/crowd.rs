@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_takes_its_own_places_and_the_oldest_ends_for_the_newest() {
+    fn an_address_over_its_share_evicts_only_its_own_oldest_handshakes() {
         let (all, now) = (Handshakes::default(), Instant::now());
         let other = all.begin(address(1), now);
         let many: Vec<_> = (0..MAX_OF_ADDRESS + 3).map(|_| all.begin(address(2), now)).collect();
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn one_customer_of_version_6_is_one_address() {
+    fn an_ipv6_slash_64_counts_as_one_address() {
         let of = |text: &str| network_of(text.parse().unwrap());
         assert_eq!(of("2001:db8:1:2:3::4"), of("2001:db8:1:2:ffff::1"));
         assert_ne!(of("2001:db8:1:2:3::4"), of("2001:db8:1:3:3::4"));
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_proven_long_ago_or_by_too_many_since_is_forgotten() {
+    fn proven_addresses_expire_and_are_bounded() {
         let (all, now) = (Handshakes::default(), Instant::now());
         let proven = |n, now| {
             let one = all.begin(address(n), now);
@@ -181,7 +181,7 @@ mod tests {
         /// However strangers behave, there are never too many, and the newest and any proven peer
         /// stay.
         #[test]
-        fn fm_61_no_stranger_ends_the_handshake_of_a_proven_peer(
+        fn fm_61_strangers_never_evict_the_handshake_of_a_proven_peer(
             strangers in proptest::collection::vec((2_u32..200, any::<bool>()), 0..400),
         ) {
             let (all, now) = (Handshakes::default(), Instant::now());

@@ -271,7 +271,7 @@ async fn tls_1_2_is_refused() {
 }
 
 #[tokio::test]
-async fn documents_are_answered_with_the_word_for_what_is_wrong() {
+async fn refused_documents_get_a_specific_error_code() {
     let world = World::new().await;
     let mut coordinator = world.coordinator().await;
     // Twice: a duplicate is handed on like the first, since judging it is up to the sink.
@@ -341,7 +341,7 @@ fn seqs(frames: &[Frame]) -> Vec<u64> {
 }
 
 #[tokio::test]
-async fn reports_flow_from_where_the_reader_left_off() {
+async fn reports_resume_after_the_given_sequence_number() {
     let world = World::new().await;
     let mut coordinator = world.coordinator().await;
     (1..=3).for_each(|seq| world.core.report(seq));
@@ -362,7 +362,7 @@ async fn reports_flow_from_where_the_reader_left_off() {
 }
 
 #[tokio::test]
-async fn a_stop_ends_open_streams_in_good_order() {
+async fn a_shutdown_ends_open_streams_cleanly() {
     let world = World::new().await;
     let mut coordinator = world.coordinator().await;
     let request = Request::get("https://host/v1/reports").body(Full::default()).unwrap();
@@ -396,7 +396,7 @@ async fn blackhole(to: SocketAddr) -> (SocketAddr, CancellationToken) {
 }
 
 #[tokio::test]
-async fn fm_07_a_half_open_connection_is_noticed_and_left() {
+async fn fm_07_a_half_open_connection_is_detected_and_dropped() {
     let mut world = World::new().await;
     let (address, cut) = blackhole(world.address).await;
     world.address = address;
@@ -418,7 +418,7 @@ async fn fm_07_a_half_open_connection_is_noticed_and_left() {
 }
 
 #[tokio::test]
-async fn silent_strangers_and_dead_connections_keep_no_coordinator_out() {
+async fn silent_and_dead_connections_do_not_block_the_coordinator() {
     let world = World::new().await;
     // More than may be established, all silent.
     let mut strangers = Vec::new();
@@ -460,7 +460,7 @@ async fn a_coordinator_with_a_stream_stays_while_others_come_and_go() {
 }
 
 #[tokio::test]
-async fn an_authority_that_is_trusted_from_now_on_is_let_in_while_others_go_on() {
+async fn a_newly_trusted_ca_is_admitted_without_dropping_connections() {
     let world = World::new().await;
     let next = Ca::new();
     let mut before = world.coordinator().await;
@@ -490,7 +490,7 @@ fn is_open(stream: &TcpStream) -> bool {
 /// More than there are slots, from one address and from many; the last of them are still connected
 /// when the coordinator is in, so that it did not wait for any of them to time out.
 #[tokio::test]
-async fn fm_61_idle_connections_by_the_dozen_keep_no_coordinator_out() {
+async fn fm_61_many_idle_connections_do_not_block_the_coordinator() {
     for addresses in [1, 100] {
         let world = World::new().await;
         let mut strangers = Vec::new();
@@ -513,7 +513,7 @@ async fn fm_61_idle_connections_by_the_dozen_keep_no_coordinator_out() {
 
 /// Its slot is another's, and it is closed before its deadline.
 #[tokio::test]
-async fn a_handshake_that_ends_for_a_newer_one_is_closed_at_once() {
+async fn an_evicted_handshake_is_closed_at_once() {
     let world = World::new().await;
     let begun = Instant::now();
     let mut strangers = Vec::new();
@@ -527,7 +527,7 @@ async fn a_handshake_that_ends_for_a_newer_one_is_closed_at_once() {
 
 /// A handshake of a proven address goes on, though it began before all of theirs.
 #[tokio::test]
-async fn strangers_end_no_handshake_of_an_address_that_was_let_in_before() {
+async fn strangers_do_not_evict_a_handshake_from_a_proven_address() {
     let world = World::new().await;
     put(&mut world.coordinator().await, "a document").await.unwrap();
     let another = TcpStream::connect(world.address).await.unwrap();

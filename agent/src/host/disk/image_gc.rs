@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_unused_goes_first_and_what_is_needed_never() {
+    fn the_longest_unused_image_goes_first_and_needed_ones_never() {
         let mut unused_since = UnusedSince::default();
         let begin = Instant::now();
         let old = image("old", &[&pinned('a')], 1);
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn what_somebody_built_or_loaded_here_is_not_ours_to_judge() {
+    fn locally_built_or_loaded_images_are_left_alone() {
         let built = image("built", &["localhost/tool:1"], 1);
         let both = image("both", &["localhost/tool:1", &pinned('a')], 1);
         let nameless = image("nameless", &[], 1);
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn fm_33_an_image_whose_tag_has_moved_goes_once_nothing_needs_it() {
+    fn fm_33_an_image_whose_tag_has_moved_is_removed_once_unneeded() {
         let web = "ghcr.io/a/web:latest";
         let left = nameless("left", web, 'a');
         let kept = nameless("kept", web, 'b');
@@ -211,7 +211,7 @@ mod tests {
         /// Whatever exists and whatever is needed: nothing needed is ever listed, and everything of
         /// ours that is not needed is.
         #[test]
-        fn exactly_the_unneeded_may_go(
+        fn exactly_the_unneeded_images_are_listed(
             there in proptest::collection::vec((0_u8..16, any::<bool>(), any::<bool>()), 0..40),
             needed in proptest::collection::btree_set(0_u8..16, 0..16),
         ) {

@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_leased_image_is_not_taken_and_a_taken_one_is_waited_for() {
+    async fn a_leased_image_is_not_removed_and_a_lease_waits_for_a_removal() {
         let image_leases = ImageLeases::default();
         let (web, other) = (image("ghcr.io/a/web:1"), image("ghcr.io/a/other:1"));
         let (first, second) =

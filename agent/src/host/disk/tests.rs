@@ -182,7 +182,7 @@ async fn each_service_keeps_its_image() {
 /// What a deployment runs, what its guard rolls back to and what can be restored all stay, however
 /// full the disk is; so does what a container uses.
 #[tokio::test(start_paused = true)]
-async fn a_full_disk_takes_only_what_nothing_needs_and_stops_at_the_low_mark() {
+async fn image_gc_removes_only_unneeded_images_and_stops_at_the_low_mark() {
     let app = needs_three();
     let tagged = LocalImage {
         names: vec![reference('d'), reference('d').pinned(&digest('d'))],
@@ -227,7 +227,7 @@ async fn a_refused_removal_does_not_hold_up_the_others() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_an_order_works_with_stays_until_it_is_done() {
+async fn a_leased_image_stays_until_the_lease_ends() {
     let mut host = Host::new(vec![image('1', 90)], Vec::new(), &[]);
     let lease = host.image_gc.image_leases.lease(&reference('1')).await;
     assert_eq!(host.round().await, ["1"]);
@@ -238,7 +238,7 @@ async fn what_an_order_works_with_stays_until_it_is_done() {
 /// What a moved tag left behind: an operation may want it by its digest, and whatever the host
 /// needs it for, that alone makes it needed.
 #[tokio::test(start_paused = true)]
-async fn fm_33_an_image_without_a_name_goes_unless_an_order_or_the_document_wants_it() {
+async fn fm_33_an_untagged_image_is_removed_unless_leased_or_needed() {
     let nameless =
         |hex| LocalImage { names: Vec::new(), former: vec![reference(hex)], ..image(hex, 20) };
     let app = needs_three();
@@ -253,7 +253,7 @@ async fn fm_33_an_image_without_a_name_goes_unless_an_order_or_the_document_want
 
 /// Without a document, or before the first pass with it, nothing is known to be unneeded.
 #[tokio::test(start_paused = true)]
-async fn what_is_not_known_to_be_unneeded_stays() {
+async fn images_stay_until_a_pass_has_seen_the_document() {
     for (document, snapshot) in [
         (None, Some(Arc::new(snapshot(true)))),
         (Some(Arc::new(document(Vec::new()))), None),
@@ -279,7 +279,7 @@ fn with_reserve(folder: &Path) -> (Host, Reserve) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reserve_for_which_there_is_no_room_is_told_of_until_it_is_made_again() {
+async fn a_missing_reserve_is_warned_about_until_it_is_restored() {
     let folder = tempfile::tempdir().unwrap();
     let (mut host, reserve) = with_reserve(folder.path());
     *host.storage.other.lock().unwrap() = 99 * MB;
@@ -292,7 +292,7 @@ async fn a_reserve_for_which_there_is_no_room_is_told_of_until_it_is_made_again(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reserve_that_was_let_go_is_seen_to_at_once() {
+async fn a_released_reserve_is_restored_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let (host, reserve) = with_reserve(folder.path());
     let keeping = tokio::spawn(host.image_gc.run());

@@ -47,7 +47,7 @@ pub(crate) fn scrape(
 
 /// Dashboards and alerts depend on names, help and labels: a change here breaks them.
 #[tokio::test]
-async fn the_names_of_metrics_stay() {
+async fn metrics_match_the_snapshot() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(&folder.path().join("agent.db"), 0).unwrap();
     let mut snapshot = snapshot(true);

@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn root_gets_one_finding_also_where_the_configuration_is_bad() {
+    async fn root_gets_one_finding_even_with_a_bad_configuration() {
         let bad = || Err(anyhow::anyhow!("cannot read agent.toml"));
         let found = examine(Uid::from_raw(0), bad()).await;
         assert_eq!(found.len(), 1, "{found:?}");

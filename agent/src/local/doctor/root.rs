@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn root_is_told_as_whom_to_ask_and_never_to_change_an_owner() {
+    fn root_is_told_to_run_the_command_as_the_agents_user() {
         let buddo = Agent { name: "buddo".to_owned(), uid: 991, home: "/var/lib/buddo".into() };
         let asked = ["doctor", "--config", "/etc/buddo/my agent.toml"].map(str::to_owned);
         let Finding { check, severity, says, fix } = told(Some(&buddo), &asked);
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn where_there_is_no_such_user_the_reader_fills_in() {
+    fn without_an_agent_user_the_command_has_placeholders() {
         let fix = told(None, &["doctor".to_owned()]).fix.unwrap();
         assert!(fix.starts_with("`sudo -u USER env HOME=HOME_OF_USER "), "{fix}");
     }

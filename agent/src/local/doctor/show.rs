@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn a_terminal_gets_columns_with_the_remedy_below() {
+    fn terminal_output_has_columns_with_the_fix_below() {
         assert_eq!(table(&findings()[..1]), "ok       user  buddo\n\nAll is well.\n",);
         let text = table(&findings());
         assert!(text.contains("\n                 → start it\n"), "{text}");
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pipe_gets_one_line_a_finding_whatever_is_in_it() {
+    fn piped_output_has_one_line_per_finding() {
         assert_eq!(
             lines(&findings()),
             "ok\tuser\tbuddo\nFAILED\tpodman\tno answer: cannot connect 2J\tstart it\n",
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_gets_the_worst_of_all_and_each() {
+    fn json_output_has_the_worst_severity_and_every_finding() {
         let text = json(&findings()).unwrap();
         assert!(!text.contains('\u{9b}'), "{text:?}");
         let value: serde_json::Value = serde_json::from_str(&text).unwrap();
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_remedy_drives_no_terminal_either() {
+    fn a_fix_has_no_control_characters() {
         let fix = Some("start\u{1b}[2J\nit".into());
         let finding = Finding { check: "x", severity: Severity::Failure, says: "y".into(), fix };
         let text = table(&[finding]);

@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn before_is_an_average_over_what_is_known() {
+    fn the_baseline_averages_over_the_known_time() {
         let counts = counted(&(-100..0).map(at).collect::<Vec<_>>());
         assert_eq!(before(failed(&counts), at(0)), Some(10.0));
         let known = |known_since| Failed { known_since, ..failed(&counts) };
@@ -141,7 +141,7 @@ mod tests {
     /// A neighbour floods the host with errors, before the change and after it. However little is
     /// known of the time before, the revision is not at fault.
     #[test]
-    fn a_steady_flood_is_no_fault_of_a_revision() {
+    fn a_steady_flood_is_not_blamed_on_the_revision() {
         let counts = counted(&(-400..60).map(at).collect::<Vec<_>>());
         for known in 1..400 {
             let failed = Failed { known_since: Some(at(-known)), ..failed(&counts) };
@@ -152,7 +152,7 @@ mod tests {
 
     /// A gap does not count as time without failures.
     #[test]
-    fn fm_60_where_the_log_was_outrun_the_rest_is_what_counts() {
+    fn fm_60_log_gaps_do_not_count_as_time_without_failures() {
         let counts = counted(&(-300..-150).map(at).collect::<Vec<_>>());
         let gaps = [Gap { from: at(-150), until: at(0) }];
         assert_eq!(before(failed(&counts), at(0)), Some(15.0));
@@ -174,7 +174,7 @@ mod tests {
         /// The order of lines, old failures, and failures in the clock's future change nothing;
         /// more failures never acquit; few never convict.
         #[test]
-        fn only_what_the_revision_does_counts(
+        fn only_failures_while_the_revision_serves_count(
             seconds in proptest::collection::vec(-400_i64..400, 0..80),
             before in 0.0_f64..20.0,
             steady in 0_i64..30,

@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_takes_three_apps_and_half_of_all_within_a_moment() {
+    fn a_mass_failure_takes_three_apps_and_half_of_all_at_once() {
         let now = Instant::now();
         let id = |n| DeploymentId::new(Uuid::from_u128(n));
         let mut mass_failure = MassFailure::default();

@@ -66,7 +66,7 @@ fn assert_rolled_back(model: &mut Model, expected: &str) {
 }
 
 #[test]
-fn a_crash_loop_puts_the_old_revision_back_and_says_how_often_and_why() {
+fn a_crash_loop_rolls_back_and_says_how_often_and_why() {
     let mut model = watched(App::Answers);
     let plan = model.turn();
     assert!(plan.watched_until.is_some() && plan.phase == Phase::Live);
@@ -94,7 +94,7 @@ fn a_crash_loop_puts_the_old_revision_back_and_says_how_often_and_why() {
 }
 
 #[test]
-fn two_kills_that_the_agent_did_not_send_are_told_as_memory() {
+fn two_unexplained_kills_roll_back_as_out_of_memory() {
     let mut model = watched(App::Answers);
     crash(&mut model, KILLED);
     assert_eq!(live(&model), Some(NEW));
@@ -104,7 +104,7 @@ fn two_kills_that_the_agent_did_not_send_are_told_as_memory() {
 }
 
 #[test]
-fn sickness_that_no_fresh_container_cures_puts_the_old_revision_back() {
+fn lasting_unhealthiness_rolls_back() {
     let mut model = watched(App::Silent);
     let begun = model.now;
     model.turn();
@@ -117,7 +117,7 @@ fn sickness_that_no_fresh_container_cures_puts_the_old_revision_back() {
 }
 
 #[test]
-fn far_more_failed_requests_put_the_old_revision_back_and_as_many_as_before_do_not() {
+fn only_a_rise_in_failed_requests_rolls_back() {
     for (before, rolled_back_to) in [(0, true), (100, false)] {
         let mut model = watched(App::Answers);
         let switched = model.wall();
@@ -139,7 +139,7 @@ fn far_more_failed_requests_put_the_old_revision_back_and_as_many_as_before_do_n
 }
 
 #[test]
-fn requests_that_failed_while_nothing_served_are_the_crash_not_the_revision() {
+fn requests_that_failed_during_a_crash_do_not_roll_back() {
     let mut model = watched(App::Answers);
     model.turn();
     crash(&mut model, 1);
@@ -153,7 +153,7 @@ fn requests_that_failed_while_nothing_served_are_the_crash_not_the_revision() {
 }
 
 #[test]
-fn after_the_window_a_crash_loop_is_only_a_crash_loop() {
+fn a_crash_loop_after_the_window_does_not_roll_back() {
     let mut model = watched(App::Answers);
     while model.state.persisted.rollback_watch.is_some() {
         model.turn();
@@ -167,7 +167,7 @@ fn after_the_window_a_crash_loop_is_only_a_crash_loop() {
 
 /// The window continues by the wall clock; a jump of a year puts nothing back.
 #[test]
-fn fm_10_a_guard_survives_the_agent_and_any_clock() {
+fn fm_10_a_guard_survives_restarts_and_clock_jumps() {
     for jump in [-31_536_000_i64, 0, 200, 31_536_000] {
         let mut model = watched(App::Answers);
         let durable = model.state.persisted.clone();
@@ -191,7 +191,7 @@ fn fm_10_a_guard_survives_the_agent_and_any_clock() {
 /// What happened while the agent was away, what hit many apps, and what came with Podman's absence
 /// do not count.
 #[test]
-fn the_hosts_own_trouble_puts_nothing_back() {
+fn host_trouble_does_not_roll_back() {
     let mut model = watched(App::Answers);
     for _ in 0..4 {
         let durable = model.state.persisted.clone();
@@ -219,7 +219,7 @@ fn the_hosts_own_trouble_puts_nothing_back() {
 }
 
 #[test]
-fn its_operators_stop_ends_the_watch() {
+fn stopping_the_app_ends_the_watch() {
     let mut model = watched(App::Answers);
     crash(&mut model, 1);
     crash(&mut model, 1);
@@ -233,7 +233,7 @@ fn its_operators_stop_ends_the_watch() {
 }
 
 #[test]
-fn a_fallback_that_fails_too_leaves_what_answers_best() {
+fn a_failed_rollback_leaves_the_new_revision_serving() {
     let mut model = watched(App::Answers);
     // The old version's image is gone from the host and from the registry.
     model.image = Err("image_not_found");
@@ -254,7 +254,7 @@ fn a_fallback_that_fails_too_leaves_what_answers_best() {
 }
 
 #[test]
-fn a_recreate_is_put_back_by_a_recreate() {
+fn a_recreate_is_rolled_back_by_a_recreate() {
     let mut model = watched(App::Answers);
     model.settle();
     model.edit(|service| service.strategy = Replacing::Recreate);
@@ -269,7 +269,7 @@ fn a_recreate_is_put_back_by_a_recreate() {
 
 /// 'Failed, and nothing serves' makes the coordinator stop the app.
 #[test]
-fn an_app_is_never_said_to_have_failed_for_good_while_something_comes_back() {
+fn a_failure_is_not_reported_until_the_old_revision_serves_again() {
     for strategy in [Replacing::Rolling, Replacing::Recreate] {
         for app in [App::Exits, App::Silent] {
             for old in [ContainerState::Running, ContainerState::Exited(1)] {
@@ -298,7 +298,7 @@ fn an_app_is_never_said_to_have_failed_for_good_while_something_comes_back() {
 
 /// Its container is gone, too: the fallback is recreated from the document.
 #[test]
-fn where_nothing_serves_a_failed_deploy_brings_the_fallback_in() {
+fn a_failed_deploy_starts_the_fallback_if_nothing_serves() {
     let mut model = watched(App::Answers);
     model.state =
         WorkloadState::restore(Persisted { index: Index::new(0), ..Persisted::default() });
@@ -321,7 +321,7 @@ fn kernel_counts(model: &mut Model, pid: u32, count: u64) {
 
 /// Only its child processes are killed: it runs, answers its probes, and fails no visitor.
 #[test]
-fn kills_for_memory_inside_what_lives_on_put_the_old_revision_back() {
+fn oom_kills_of_child_processes_roll_back() {
     let mut model = watched(App::Answers);
     // The count of the old revision's container does not apply to the new one.
     model.kills =
@@ -340,7 +340,7 @@ fn kills_for_memory_inside_what_lives_on_put_the_old_revision_back() {
 
 /// The kernel counts it, and the container ends with 137.
 #[test]
-fn a_kill_of_the_main_process_counts_once_and_the_next_one_puts_back() {
+fn an_oom_kill_of_the_main_process_counts_once_and_the_next_rolls_back() {
     let mut model = watched(App::Answers);
     kernel_counts(&mut model, 7, 0);
     model.turn();
@@ -355,7 +355,7 @@ fn a_kill_of_the_main_process_counts_once_and_the_next_one_puts_back() {
 }
 
 #[test]
-fn kills_while_the_host_is_in_trouble_or_after_the_window_put_nothing_back() {
+fn oom_kills_in_host_trouble_or_after_the_window_do_not_roll_back() {
     let mut model = watched(App::Answers);
     kernel_counts(&mut model, 7, 0);
     model.turn();
@@ -377,7 +377,7 @@ fn kills_while_the_host_is_in_trouble_or_after_the_window_put_nothing_back() {
 
 /// Podman was killed while restarting it: the app runs, but nothing forwards to it.
 #[test]
-fn what_nothing_forwards_to_is_not_judged_for_its_silence() {
+fn an_unforwarded_container_does_not_roll_back() {
     let mut model = watched(App::Answers);
     model.edit(|service| service.probe.start_deadline_ms = 3_000);
     model.stride = Duration::from_secs(1);
@@ -391,7 +391,7 @@ fn what_nothing_forwards_to_is_not_judged_for_its_silence() {
 
 /// Only the port forwarder of a container dies, again and again.
 #[test]
-fn fm_26_containers_that_were_replaced_because_nothing_forwarded_to_them_count_as_no_crash() {
+fn fm_26_replacing_unforwarded_containers_does_not_count_as_crashes() {
     let mut model = watched(App::Answers);
     for _ in 0..4 {
         let serving = model.state.persisted.live.unwrap();

@@ -26,7 +26,7 @@ fn turns_for(model: &mut Model, minutes: u64) {
 }
 
 #[test]
-fn fm_19_what_runs_gets_its_lost_secrets_again_and_notices_nothing() {
+fn fm_19_lost_secrets_are_restored_without_a_restart() {
     let (mut model, _) = without_secrets(ContainerState::Running);
     assert_eq!(model.settle().phase, Phase::Live);
     assert_eq!(model.done, [Step::PutSecrets]);
@@ -39,7 +39,7 @@ fn fm_19_what_runs_gets_its_lost_secrets_again_and_notices_nothing() {
 }
 
 #[test]
-fn fm_19_secrets_that_cannot_be_put_are_tried_ever_more_rarely_and_hurt_nothing() {
+fn fm_19_restoring_secrets_backs_off_and_leaves_the_app_running() {
     for refusal in [Refusal::Podman, Refusal::Unreadable] {
         let (mut model, _) = without_secrets(ContainerState::Running);
         model.refuses_secrets = Some(refusal);
@@ -53,7 +53,7 @@ fn fm_19_secrets_that_cannot_be_put_are_tried_ever_more_rarely_and_hurt_nothing(
 }
 
 #[test]
-fn fm_19_what_is_down_is_started_in_place_once_its_secrets_are_back() {
+fn fm_19_a_crashed_app_is_restarted_in_place_once_its_secrets_are_restored() {
     let (mut model, name) = without_secrets(ContainerState::Exited(1));
     model.refuses_secrets = Some(Refusal::Podman);
     turns_for(&mut model, 2);
@@ -66,7 +66,7 @@ fn fm_19_what_is_down_is_started_in_place_once_its_secrets_are_back() {
 
 /// Its container was created, and the secrets were lost before it was started.
 #[test]
-fn fm_19_what_is_about_to_start_gets_its_lost_secrets_first() {
+fn fm_19_lost_secrets_are_restored_before_a_start() {
     let (mut model, name) = without_secrets(ContainerState::Created);
     model.state.persisted = Persisted { index: Index::new(0), ..Persisted::default() };
     assert_eq!(model.settle().phase, Phase::Live);
@@ -74,7 +74,7 @@ fn fm_19_what_is_about_to_start_gets_its_lost_secrets_first() {
 }
 
 #[test]
-fn fm_19_no_revision_is_given_up_because_podman_refuses_secrets_for_a_while() {
+fn fm_19_a_revision_is_not_given_up_while_podman_refuses_secrets() {
     let mut model = Model::new(Some(RunState::Running), App::Answers);
     model.edit(|service| service.env = Some(sealed()));
     model.refuses_secrets = Some(Refusal::Podman);
@@ -86,7 +86,7 @@ fn fm_19_no_revision_is_given_up_because_podman_refuses_secrets_for_a_while() {
 }
 
 #[test]
-fn fm_19_an_app_whose_secrets_cannot_be_listed_is_not_said_to_be_gone() {
+fn fm_19_an_app_is_not_reported_gone_until_its_secrets_are_listed() {
     let mut model = Model::new(None, App::Answers);
     model.rules.secrets_known = false;
     assert!(!model.plan().gone);
@@ -97,7 +97,7 @@ fn fm_19_an_app_whose_secrets_cannot_be_listed_is_not_said_to_be_gone() {
 }
 
 #[test]
-fn what_could_not_be_stored_for_certain_is_looked_for_until_it_is_removed() {
+fn secrets_of_uncertain_state_stay_tracked_until_removed() {
     let mut state = WorkloadState::default();
     state.record(Lane::Roll, &Step::PutSecrets, NEW, hangs(), Instant::now(), 0.5);
     state.record(Lane::Roll, &Step::PutSecrets, OLD, StepOutcome::Done, Instant::now(), 0.5);

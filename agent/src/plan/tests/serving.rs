@@ -12,7 +12,7 @@ fn serving() -> (Model, String) {
 }
 
 #[test]
-fn what_podman_refuses_to_start_again_is_made_anew() {
+fn a_container_podman_refuses_to_restart_is_recreated() {
     let (mut model, name) = serving();
     model.containers.get_mut(&name).unwrap().state = ContainerState::Exited(1);
     model.unstartable = Some(name.clone());
@@ -27,7 +27,7 @@ fn what_podman_refuses_to_start_again_is_made_anew() {
 }
 
 #[test]
-fn recreate_keeps_the_old_one_serving_until_the_new_image_is_here() {
+fn recreate_keeps_the_old_container_serving_until_the_image_is_pulled() {
     let mut model = Model::new(Some(RunState::Running), App::Answers);
     model.edit(|service| service.strategy = Replacing::Recreate);
     model.put(OLD, Slot::A, ContainerState::Running);
@@ -46,7 +46,7 @@ fn recreate_keeps_the_old_one_serving_until_the_new_image_is_here() {
 
 /// The list was made before the start under way took effect.
 #[test]
-fn what_is_just_being_started_is_not_believed_to_be_lost() {
+fn a_broken_state_is_ignored_while_a_start_is_under_way() {
     let (mut model, name) = serving();
     model.containers.get_mut(&name).unwrap().state = ContainerState::Broken;
     model.busy.serve = Some(Step::Start(name.clone()));
@@ -58,7 +58,7 @@ fn what_is_just_being_started_is_not_believed_to_be_lost() {
 }
 
 #[test]
-fn what_was_held_has_to_answer_before_visitors_are_sent_to_it() {
+fn a_held_container_must_answer_before_it_gets_traffic() {
     let address = network().address(Index::new(0).unwrap(), Slot::A);
     for (before, assumed) in
         [(Target::Hold, false), (Target::Live { addresses: vec![*address.ip()] }, true)]
@@ -74,7 +74,7 @@ fn what_was_held_has_to_answer_before_visitors_are_sent_to_it() {
 
 /// Podman was killed while starting it. Its process runs, and nothing forwards its port.
 #[test]
-fn fm_23_a_start_that_podman_did_not_end_is_made_anew_and_not_waited_for() {
+fn fm_23_a_container_whose_start_was_cut_short_is_recreated_promptly() {
     let first = Model::new(Some(RunState::Running), App::Answers);
     let mut update = Model::new(Some(RunState::Running), App::Answers);
     update.put(OLD, Slot::A, ContainerState::Running);
@@ -98,7 +98,7 @@ fn fm_23_a_start_that_podman_did_not_end_is_made_anew_and_not_waited_for() {
 
 /// The agent was killed together with Podman: it is not known that the start was cut short.
 #[test]
-fn fm_23_what_nothing_forwards_to_is_made_anew_by_an_agent_that_knows_nothing_of_its_start() {
+fn fm_23_an_agent_recreates_an_unforwarded_container_it_did_not_start() {
     // The shortest deadline would be over if such a container were recreated.
     let shortest = 5_000;
     for (serves, deadline) in [(false, None), (true, None), (false, Some(shortest))] {
@@ -127,7 +127,7 @@ fn fm_23_what_nothing_forwards_to_is_made_anew_by_an_agent_that_knows_nothing_of
 /// The newer revision was given up. No document describes the one that serves, so it cannot be
 /// recreated.
 #[test]
-fn fm_23_what_nothing_forwards_to_and_nobody_can_make_anew_is_started_again() {
+fn fm_23_an_unforwarded_container_without_a_document_is_restarted() {
     for target in [None, Some(Target::Hold)] {
         let mut model = Model::new(Some(RunState::Running), App::Answers);
         model.state.persisted.failures.insert(NEW, messages::host_full());
@@ -163,7 +163,7 @@ fn fm_23_what_nothing_forwards_to_and_nobody_can_make_anew_is_started_again() {
 }
 
 #[test]
-fn on_a_host_that_forwards_nothing_a_revision_is_given_up_in_the_end() {
+fn a_revision_is_given_up_if_its_ports_are_never_forwarded() {
     let mut model = Model::new(Some(RunState::Running), App::Answers);
     model.unforwarded = true;
     let failure = model.settle().failure.expect("it is given up");
@@ -175,7 +175,7 @@ fn on_a_host_that_forwards_nothing_a_revision_is_given_up_in_the_end() {
 
 /// Database and table are lost while the old container makes room for the new one.
 #[test]
-fn an_app_of_which_only_a_stopped_container_is_known_is_no_first_deploy() {
+fn an_app_with_only_a_stopped_container_is_not_a_first_deploy() {
     let mut model = Model::new(Some(RunState::Running), App::Answers);
     model.edit(|service| service.strategy = Replacing::Recreate);
     assert_eq!(model.plan().target, None);
@@ -186,7 +186,7 @@ fn an_app_of_which_only_a_stopped_container_is_known_is_no_first_deploy() {
 
 /// Visitors are sent to it until a new container answers, as after damage to Podman's database.
 #[test]
-fn fm_19_what_podman_has_lost_is_ended_once_visitors_were_sent_elsewhere_for_the_drain_time() {
+fn fm_19_a_lost_container_is_ended_only_after_its_traffic_has_drained() {
     let mut model = Model::new(Some(RunState::Running), App::Answers);
     model.serves(NEW, Slot::A);
     model.squatted.insert(Slot::A);
@@ -206,7 +206,7 @@ fn fm_19_what_podman_has_lost_is_ended_once_visitors_were_sent_elsewhere_for_the
 
 /// The table that sends nobody to it is not written yet.
 #[test]
-fn what_podman_has_lost_stays_while_visitors_are_sent_to_it() {
+fn a_lost_container_stays_while_the_table_sends_it_traffic() {
     let mut model = Model::new(Some(RunState::Running), App::Answers);
     // So that nothing else is planned.
     model.rules.limits = LimitRule::Unknown;
@@ -220,7 +220,7 @@ fn what_podman_has_lost_stays_while_visitors_are_sent_to_it() {
 }
 
 #[test]
-fn fm_19_an_app_that_shall_not_run_does_not_even_where_podman_has_lost_it() {
+fn fm_19_a_lost_container_of_a_stopped_app_is_ended() {
     for run in [Some(RunState::Stopped), Some(RunState::Suspended), None] {
         let mut model = Model::new(run, App::Answers);
         model.state.lost.insert(Slot::B, OLD);
@@ -233,7 +233,7 @@ fn fm_19_an_app_that_shall_not_run_does_not_even_where_podman_has_lost_it() {
 }
 
 #[test]
-fn fm_24_what_podman_has_lost_and_does_not_end_is_tried_ever_slower() {
+fn fm_24_ending_a_stubborn_lost_container_is_retried_with_back_off() {
     for run in [Some(RunState::Running), Some(RunState::Stopped), None] {
         let mut model = Model::new(run, App::Answers);
         if run == Some(RunState::Running) {
@@ -253,7 +253,7 @@ fn fm_24_what_podman_has_lost_and_does_not_end_is_tried_ever_slower() {
 
 /// As left by a start during which Podman was killed: it holds the only free address.
 #[test]
-fn fm_26_what_podman_has_lost_is_ended_where_it_keeps_a_new_revision_out() {
+fn fm_26_a_lost_container_blocking_the_only_free_slot_is_ended() {
     let mut model = Model::new(Some(RunState::Running), App::Answers);
     model.put(OLD, Slot::B, ContainerState::Running);
     model.serves(OLD, Slot::B);
@@ -266,7 +266,7 @@ fn fm_26_what_podman_has_lost_is_ended_where_it_keeps_a_new_revision_out() {
 
 /// It may still answer visitors, until the other slot does.
 #[test]
-fn what_podman_has_lost_is_left_alone_while_there_is_another_slot() {
+fn a_lost_container_is_left_alone_while_another_slot_is_free() {
     let mut model = Model::new(Some(RunState::Running), App::Answers);
     model.squatted.insert(Slot::A);
     assert_eq!(model.settle().phase, Phase::Live);
@@ -279,7 +279,7 @@ fn what_podman_has_lost_is_left_alone_while_there_is_another_slot() {
 
 /// It keeps serving meanwhile: a sick container may still answer some visitors.
 #[test]
-fn fm_58_what_is_sick_while_its_host_is_waits_serves_on_and_says_why() {
+fn fm_58_an_unhealthy_app_without_a_permit_serves_on_and_says_why() {
     for (permit, says) in
         [(Permit::HostTrouble, "its host is in trouble"), (Permit::Later, "waits its turn")]
     {
@@ -312,7 +312,7 @@ fn fm_58_what_is_sick_while_its_host_is_waits_serves_on_and_says_why() {
 
 /// It cannot answer anybody, whatever the state of the host.
 #[test]
-fn fm_58_what_nothing_forwards_to_is_replaced_without_a_permit() {
+fn fm_58_an_unforwarded_container_is_replaced_without_a_permit() {
     let (mut model, name) = serving();
     model.deaf.insert(name);
     model.permit = Permit::HostTrouble;
@@ -325,7 +325,7 @@ fn fm_58_what_nothing_forwards_to_is_replaced_without_a_permit() {
 
 /// Nor does it take the turn of one that waits.
 #[test]
-fn what_nothing_forwards_to_takes_no_permit_from_others() {
+fn an_unforwarded_container_uses_no_permit() {
     let (mut model, name) = serving();
     model.deaf.insert(name);
     while !model.done.contains(&Step::Create(Slot::B)) {

@@ -5,7 +5,7 @@ use super::*;
 /// Whatever is lacking, and for however long: the app is told why it waits, and continues by
 /// itself.
 #[test]
-fn fm_56_what_the_host_refuses_never_counts_as_a_failed_start() {
+fn fm_56_a_host_shortage_never_counts_as_a_failed_start() {
     for lacking in ["create", "start"] {
         let mut model = Model::new(Some(RunState::Running), App::Answers);
         model.lacking.insert(lacking);
@@ -27,7 +27,7 @@ fn fm_56_what_the_host_refuses_never_counts_as_a_failed_start() {
 
 /// Afterwards the revision's own failures get the full patience, and no more.
 #[test]
-fn a_failure_of_its_own_after_a_shortage_is_its_own() {
+fn after_a_shortage_the_apps_own_failures_get_full_patience() {
     let mut model = Model::new(Some(RunState::Running), App::Exits);
     model.lacking.insert("start");
     let begun = model.now;
@@ -54,7 +54,7 @@ fn a_failure_of_its_own_after_a_shortage_is_its_own() {
 
 /// A new container would lack the same: this one stays, and is started once the host can.
 #[test]
-fn fm_56_what_serves_and_cannot_be_started_for_want_of_the_host_is_kept() {
+fn fm_56_a_container_is_kept_while_the_host_cannot_restart_it() {
     let mut model = Model::new(Some(RunState::Running), App::Answers);
     model.put(NEW, Slot::A, ContainerState::Running);
     model.serves(NEW, Slot::A);
@@ -78,7 +78,7 @@ fn fm_56_what_serves_and_cannot_be_started_for_want_of_the_host_is_kept() {
 /// A `recreate` makes room first. If the host then refuses the new container, the old one serves
 /// again meanwhile, at once each time: it did not crash.
 #[test]
-fn fm_56_a_recreate_that_the_host_refuses_gives_the_old_version_back() {
+fn fm_56_a_recreate_refused_by_the_host_keeps_the_old_revision_serving() {
     let mut model = Model::new(Some(RunState::Running), App::Answers);
     model.edit(|service| service.strategy = Replacing::Recreate);
     model.put(OLD, Slot::A, ContainerState::Running);

@@ -38,7 +38,7 @@ use self::host::{Agent, FOREVER, Host, app, edited};
 use self::machine::{Life, digest, digest_of};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_app_goes_from_document_to_live_to_updated_to_stopped_to_gone() {
+async fn an_app_is_deployed_updated_stopped_and_removed() {
     let mut host = Host::new();
     let agent = host.agent(FOREVER, true).await;
     host.push(&agent, vec![host.desired(1, 1, RunState::Running)]).await;
@@ -69,7 +69,7 @@ async fn an_app_goes_from_document_to_live_to_updated_to_stopped_to_gone() {
 
 /// The agent died after forgetting an app and before reporting that it is gone.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_gone_since_its_last_report_is_told_after_a_restart() {
+async fn an_unreported_removal_is_reported_after_a_restart() {
     let mut host = Host::new();
     let agent = host.agent(FOREVER, true).await;
     host.push(&agent, vec![host.desired(1, 1, RunState::Running)]).await;
@@ -156,7 +156,7 @@ async fn a_pass_with_nothing_to_do_lists_once_and_does_nothing_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn fm_01_killed_before_or_after_any_call_it_converges_to_one_container() {
+async fn fm_01_an_agent_killed_around_any_call_converges_to_one_container() {
     for last_has_effect in [false, true] {
         for calls in 0..24 {
             let mut host = Host::new();
@@ -197,7 +197,7 @@ async fn fm_01_killed_before_or_after_any_call_it_converges_to_one_container() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn fm_18_without_its_database_it_learns_who_serves_and_never_holds_visitors() {
+async fn fm_18_an_agent_without_its_database_keeps_traffic_flowing() {
     let mut host = Host::new();
     let agent = host.agent(FOREVER, true).await;
     host.push(&agent, vec![host.desired(1, 1, RunState::Running)]).await;
@@ -215,7 +215,7 @@ async fn fm_18_without_its_database_it_learns_who_serves_and_never_holds_visitor
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn fm_19_containers_that_podman_lost_are_made_again_from_the_document() {
+async fn fm_19_lost_containers_are_recreated_from_the_document() {
     let mut host = Host::new();
     let agent = host.agent(FOREVER, true).await;
     host.push(&agent, vec![host.desired(1, 1, RunState::Running)]).await;
@@ -230,7 +230,7 @@ async fn fm_19_containers_that_podman_lost_are_made_again_from_the_document() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn fm_13_a_table_that_was_written_late_still_gives_visitors_the_whole_drain() {
+async fn fm_13_a_table_written_late_still_gives_the_full_drain() {
     for strategy in [Strategy::Rolling, Strategy::Recreate] {
         let mut host = Host::new();
         let agent = host.agent(FOREVER, true).await;
@@ -260,7 +260,7 @@ async fn fm_13_a_table_that_was_written_late_still_gives_visitors_the_whole_drai
 
 /// Only a newer table could send its first visitors to it.
 #[tokio::test(flavor = "multi_thread")]
-async fn while_no_table_can_be_written_nothing_is_brought_in_and_soon_after_it_is() {
+async fn a_rollout_waits_until_the_table_can_be_written() {
     let mut host = Host::new();
     let agent = host.agent(FOREVER, true).await;
     host.push(&agent, vec![host.desired(1, 1, RunState::Running)]).await;
@@ -282,7 +282,7 @@ async fn while_no_table_can_be_written_nothing_is_brought_in_and_soon_after_it_i
 
 /// An earlier agent wrote the table, and this one cannot write any.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_an_earlier_agent_sent_visitors_to_is_made_again_without_a_new_table() {
+async fn a_container_that_the_table_routes_to_is_recreated_without_a_new_table() {
     let mut host = Host::new();
     let agent = host.agent(FOREVER, true).await;
     host.push(&agent, vec![host.desired(1, 1, RunState::Running)]).await;
@@ -298,7 +298,7 @@ async fn what_an_earlier_agent_sent_visitors_to_is_made_again_without_a_new_tabl
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn fm_15_a_table_that_somebody_removed_is_published_again() {
+async fn fm_15_a_removed_table_is_published_again() {
     let mut host = Host::new();
     let agent = host.agent(FOREVER, true).await;
     host.push(&agent, vec![host.desired(1, 1, RunState::Running)]).await;
@@ -315,7 +315,7 @@ async fn fm_15_a_table_that_somebody_removed_is_published_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn fm_21_events_that_hang_are_noticed_by_what_the_agent_does_itself() {
+async fn fm_21_a_hanging_event_stream_is_detected_by_the_agents_own_actions() {
     let mut host = Host::new();
     let agent = host.agent(FOREVER, true).await;
     host.machine.events_hang.store(true, Ordering::SeqCst);
@@ -337,7 +337,7 @@ async fn fm_21_events_that_hang_are_noticed_by_what_the_agent_does_itself() {
 
 /// Podman sends no event, and learns of the end a little later than the kernel.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_end_that_only_the_kernel_tells_is_acted_on_once_podman_lists_it() {
+async fn an_exit_reported_only_by_the_kernel_is_handled_once_podman_lists_it() {
     let mut host = Host::new();
     let agent = host.agent(FOREVER, true).await;
     host.push(&agent, vec![host.desired(1, 1, RunState::Running)]).await;
@@ -367,7 +367,7 @@ async fn an_end_that_only_the_kernel_tells_is_acted_on_once_podman_lists_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn pulls_that_hang_do_not_hold_up_what_needs_none() {
+async fn hanging_pulls_do_not_block_other_operations() {
     let mut host = Host::new();
     let agent = host.agent(FOREVER, true).await;
     host.push(&agent, vec![host.desired(1, 1, RunState::Running)]).await;
@@ -386,7 +386,7 @@ async fn pulls_that_hang_do_not_hold_up_what_needs_none() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_app_that_never_answers_fails_in_words_and_leaves_nothing_behind() {
+async fn an_app_that_never_answers_fails_with_a_cause_and_leaves_nothing_behind() {
     let mut host = Host::new();
     host.machine.silent.store(true, Ordering::SeqCst);
     let agent = host.agent(FOREVER, true).await;
@@ -419,7 +419,7 @@ async fn fm_02_a_container_whose_create_was_not_answered_is_adopted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn fm_22_events_that_come_again_and_again_do_nothing_again() {
+async fn fm_22_a_flood_of_events_causes_only_lists() {
     let mut host = Host::new();
     let agent = host.agent(FOREVER, true).await;
     host.push(&agent, vec![host.desired(1, 1, RunState::Running)]).await;
@@ -441,7 +441,7 @@ async fn fm_22_events_that_come_again_and_again_do_nothing_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn fm_33_a_revision_means_the_same_bytes_wherever_its_tag_went() {
+async fn fm_33_a_revision_keeps_its_digest_when_its_tag_moves() {
     let mut host = Host::new();
     let agent = host.agent(FOREVER, true).await;
     host.push(&agent, vec![host.desired(1, 1, RunState::Running)]).await;
@@ -514,7 +514,7 @@ fn is_put_back(apps: &[DeploymentSnapshot]) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_bad_revision_is_put_back_without_a_coordinator_and_adopted_by_the_next_document() {
+async fn a_rollback_needs_no_coordinator_and_is_adopted_by_the_next_document() {
     let mut host = Host::new();
     let agent = guarded(&mut host).await;
     crash_loop(&host, &agent, 2).await;
@@ -554,7 +554,7 @@ async fn a_bad_revision_is_put_back_without_a_coordinator_and_adopted_by_the_nex
 
 /// The decision is on disk before it is acted on.
 #[tokio::test(flavor = "multi_thread")]
-async fn fm_01_an_agent_killed_while_it_puts_a_revision_back_goes_on_with_that() {
+async fn fm_01_an_agent_killed_during_a_rollback_resumes_it() {
     let lives = (1..5).map(|calls| async move {
         let mut host = Host::new();
         let agent = guarded(&mut host).await;
@@ -576,7 +576,7 @@ async fn fm_01_an_agent_killed_while_it_puts_a_revision_back_goes_on_with_that()
 
 /// Its main process lives, answers every probe and fails no visitor: only the kernel reports it.
 #[tokio::test(flavor = "multi_thread")]
-async fn kills_for_memory_inside_a_container_that_lives_on_put_its_revision_back() {
+async fn oom_kills_of_child_processes_roll_back() {
     let mut host = Host::new();
     // By its number of starts: the second one is revision 2.
     host.machine.kills.lock().unwrap().insert(2, 0);
@@ -596,7 +596,7 @@ async fn kills_for_memory_inside_a_container_that_lives_on_put_its_revision_back
 
 /// Podman restarted three times and took all containers with it.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_befalls_all_apps_together_puts_none_back() {
+async fn a_failure_of_all_apps_together_does_not_roll_back() {
     let mut host = Host::new();
     let agent = host.agent(FOREVER, true).await;
     let all = |host: &Host, revision| -> Vec<DeploymentSpec> {
@@ -707,7 +707,7 @@ impl ExecutorObserver for Withdraws {
 
 /// A document that comes between two steps ends what was begun for the previous one.
 #[tokio::test]
-async fn an_order_that_is_withdrawn_between_two_steps_begins_no_other() {
+async fn a_withdrawn_operation_starts_no_further_step() {
     let host = Host::new();
     let life = Arc::new(Life {
         machine: Arc::clone(&host.machine),

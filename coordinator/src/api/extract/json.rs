@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_not_json_is_400() {
+    async fn malformed_json_is_400() {
         for body in ["", "{", "{\"a\": }", "{} {}", "\u{feff}{}"] {
             let problem = extract("application/json", body).await.unwrap_err();
             assert_eq!((problem.status, problem.code.as_str()), (400, "malformed_json"), "{body}");
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_in_the_wrong_place_is_not_echoed() {
+    fn submitted_values_are_not_echoed_in_errors() {
         let error = parse::<Register>(br#"{"email": 1, "password": "canary-9"}"#).unwrap_err();
         assert!(!error.problem().detail.contains("canary"));
         let error = parse::<CreateDeployment>(br#"{"port": "canary-9"}"#).unwrap_err();
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn an_array_is_no_object() {
+    fn a_body_that_is_not_an_object_is_422() {
         for body in ["[]", "7", "\"text\"", "null"] {
             let error = parse::<CreateDeployment>(body.as_bytes()).unwrap_err();
             assert_eq!(error.problem().status, 422, "{body}");

@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn pages_follow_one_another_to_the_end() {
+    fn next_links_lead_through_every_page() {
         assert_eq!(cut(&listing("", "")), (String::new(), vec![1, 2, 3, 4, 5]));
         let next = |after| format!("</list?limit=2&after={after}>; rel=\"next\"");
         assert_eq!(cut(&listing("2", "")), (next(2), vec![1, 2]));
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_page_is_refused_by_name() {
+    fn invalid_paging_parameters_are_refused_by_name() {
         for (limit, after, pointer) in
             [("0", "", "/limit"), ("101", "", "/limit"), ("x", "", "/limit"), ("", "9", "/after")]
         {

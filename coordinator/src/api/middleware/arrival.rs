@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_takes_the_room_that_it_needs_beyond_what_is_free_and_gives_it_back() {
+    async fn a_large_body_reserves_memory_and_releases_it() {
         let room = BodyBudget::default();
         let (bytes, held) = read(body(vec![FREE]), &room).await.unwrap();
         assert_eq!((bytes.len(), held.is_none()), (FREE, true));
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_has_no_room_is_refused_and_what_is_small_is_not() {
+    async fn a_body_over_budget_is_refused_and_a_small_one_is_not() {
         let room = BodyBudget(Arc::new(Semaphore::new(10)));
         let refusal = read(body(vec![FREE, 11]), &room).await.unwrap_err();
         assert_eq!(status(&refusal), StatusCode::SERVICE_UNAVAILABLE);
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn more_than_a_mebibyte_is_413_said_or_not() {
+    async fn more_than_a_mebibyte_is_413_with_or_without_a_content_length() {
         let refusal = read(body(vec![MAX_BODY, 1]), &BodyBudget::default()).await.unwrap_err();
         assert_eq!(status(&refusal), StatusCode::PAYLOAD_TOO_LARGE);
         let said = Body::from(vec![b'a'; MAX_BODY + 1]);

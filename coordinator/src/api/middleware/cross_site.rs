@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn the_default_port_and_a_path_do_not_matter() {
+    fn the_origin_check_ignores_the_default_port_and_the_path() {
         let mut headers = HeaderMap::new();
         headers.insert(ORIGIN, HeaderValue::from_static(URL));
         refuse(&headers, "https://api.test:443/under/a/path").unwrap();

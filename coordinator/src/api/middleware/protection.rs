@@ -70,7 +70,7 @@ mod tests {
     const PATHS: [&str; 6] = ["/login", "/docs", "/api/openapi.json", "/health", "/nowhere", "/"];
 
     #[tokio::test]
-    async fn every_answer_and_refusal_is_protected_and_pages_may_use_no_device() {
+    async fn every_answer_has_security_headers_and_pages_a_permissions_policy() {
         let world = World::new();
         let mut pages = 0;
         for path in PATHS.into_iter().chain(["/api/deploy/apps", "/api/auth/me"]) {
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn hsts_is_as_configured_and_never_for_this_machine() {
+    fn hsts_is_as_configured_and_never_sent_for_loopback() {
         let api =
             |url: &str, hsts_s| Api { public_url: Some(url.to_owned()), hsts_s, ..Api::default() };
         let told = |api: &Api| Protection::of(api).hsts;

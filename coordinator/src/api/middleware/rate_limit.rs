@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn every_answer_says_what_is_left() {
+    async fn every_answer_states_the_remaining_quota() {
         let limiters = limiters();
         let answer = || async { http::StatusCode::NO_CONTENT.into_response() };
         let response = limited(&limiters, Limit::Reads, local(), answer()).await;
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn forwarded_addresses_are_believed_from_trusted_proxies_only() {
+    fn forwarded_addresses_are_used_only_from_trusted_proxies() {
         let address = |peer: &str, forwarded: &[&str], trusted: &[&str]| {
             let mut extensions = Extensions::new();
             extensions.insert(ConnectInfo(SocketAddr::new(peer.parse().unwrap(), 1)));

@@ -76,7 +76,7 @@ mod tests {
     use crate::testing::{World, heard};
 
     #[tokio::test]
-    async fn an_id_is_kept_where_it_is_one() {
+    async fn a_valid_request_id_is_kept_and_any_other_replaced() {
         let world = World::new();
         let ask = async |ids: &[&str]| {
             let mut request = Request::get("/health");
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_path_is_logged_up_to_its_two_hundredth_character() {
+    async fn a_logged_path_is_cut_after_200_characters() {
         let (log, _guard) = heard();
         let world = World::new();
         world.get(&format!("/{}/z", "y".repeat(5000)), "").await;
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_refused_by_the_thousand_is_said_once_a_minute() {
+    async fn repeated_refusals_are_logged_as_warnings_once_a_minute() {
         let (log, _guard) = heard();
         let (answered, span) = (answered(), tracing::Span::none());
         let refused = StatusCode::SERVICE_UNAVAILABLE.into_response();

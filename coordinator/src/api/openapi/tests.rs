@@ -43,7 +43,7 @@ fn paths_of(router: &axum::Router) -> BTreeSet<String> {
 }
 
 #[tokio::test]
-async fn every_route_is_in_the_document_and_the_reverse() {
+async fn every_route_is_documented_and_every_documented_route_exists() {
     let world = World::new();
     let document = document(&world).await;
     let routes = paths_of(&router::build(world.state.clone()));
@@ -66,7 +66,7 @@ async fn every_route_is_in_the_document_and_the_reverse() {
 }
 
 #[tokio::test]
-async fn operations_have_a_name_of_their_own_words_and_a_tag() {
+async fn operations_have_a_unique_id_a_summary_a_description_and_a_tag() {
     let world = World::new();
     let document = document(&world).await;
     let tags: Vec<&str> = document["tags"]
@@ -93,7 +93,7 @@ async fn operations_have_a_name_of_their_own_words_and_a_tag() {
 }
 
 #[tokio::test]
-async fn every_reference_leads_somewhere() {
+async fn every_reference_resolves() {
     let world = World::new();
     let document = document(&world).await;
     let mut open = vec![&document];
@@ -110,7 +110,7 @@ async fn every_reference_leads_somewhere() {
 }
 
 #[tokio::test]
-async fn every_code_that_the_document_names_is_one_of_its_status() {
+async fn every_documented_error_code_belongs_to_its_status() {
     let world = World::new();
     let document = document(&world).await;
     let mut named = BTreeSet::new();
@@ -141,7 +141,7 @@ async fn every_code_that_the_document_names_is_one_of_its_status() {
 }
 
 #[tokio::test]
-async fn what_wants_a_token_says_so() {
+async fn operations_that_need_a_token_are_documented_as_such() {
     let world = World::new();
     let document = document(&world).await;
     for (path, method, operation) in operations(&document) {
@@ -198,7 +198,7 @@ async fn each_operation_names_the_credentials_that_its_rule_takes() {
 }
 
 #[tokio::test]
-async fn the_words_of_roles_and_scopes_are_those_that_are_understood() {
+async fn documented_roles_and_scopes_match_the_parsers() {
     let world = World::new();
     let document = document(&world).await;
     let schemas = &document["components"]["schemas"];
@@ -232,7 +232,7 @@ async fn the_words_of_roles_and_scopes_are_those_that_are_understood() {
 
 /// Reviewed: a change of the snapshot is a change of the interface.
 #[tokio::test]
-async fn the_document_is_as_reviewed() {
+async fn the_document_matches_the_snapshot() {
     let world = World::new();
     insta::assert_json_snapshot!("openapi", document(&world).await, {
         ".info.version" => "[version]",
@@ -241,7 +241,7 @@ async fn the_document_is_as_reviewed() {
 }
 
 #[tokio::test]
-async fn the_page_shows_every_operation_and_body_and_needs_nothing_but_itself() {
+async fn the_page_shows_every_operation_and_schema_and_is_self_contained() {
     let world = World::new();
     let document = document(&world).await;
     let page = world.get("/docs", "").await;
@@ -267,7 +267,7 @@ async fn the_page_shows_every_operation_and_body_and_needs_nothing_but_itself() 
 }
 
 #[tokio::test]
-async fn every_code_has_its_place_on_the_page_of_errors() {
+async fn every_error_code_has_an_anchor_on_the_errors_page() {
     let world = World::new();
     let page = world.get("/docs/errors", "").await;
     for kind in CATALOGUE {

@@ -203,7 +203,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_redirect_stays_here() {
+    fn redirects_stay_on_this_site() {
         for path in ["/", "/orgs?a=b%20c#d", "/invitation?token=x"] {
             assert_eq!(own_path(path), Some(path));
         }

@@ -103,7 +103,7 @@ mod tests {
     use crate::crypto::random::SystemRandom;
 
     #[test]
-    fn a_cookie_is_read_back_among_others() {
+    fn a_cookie_round_trips_among_others() {
         let (token, header) = set(SESSION, 60, &SystemRandom);
         let cookie = Cookie::parse(header.to_str().unwrap()).unwrap();
         assert_eq!((cookie.path(), cookie.domain()), (Some("/"), None));
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_form_belongs_to_one_browser() {
+    fn a_form_token_is_bound_to_one_browser() {
         let (one, _) = set(FORM, 60, &SystemRandom);
         let (other, _) = set(FORM, 60, &SystemRandom);
         assert!(is_ours(Some(&one), &csrf(&one)));

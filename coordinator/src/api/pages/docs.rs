@@ -237,7 +237,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn descriptions_are_text_whatever_they_hold() {
+    fn descriptions_are_escaped() {
         assert_eq!(
             prose("**A** `<b>` & c\n\nd"),
             "<p><strong>A</strong> <code>&lt;b&gt;</code> &amp; c</p><p>d</p>"

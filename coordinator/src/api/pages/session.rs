@@ -102,7 +102,7 @@ mod tests {
     use crate::testing::{PASSWORD, World};
 
     #[tokio::test]
-    async fn a_login_under_way_while_the_password_changes_comes_to_nothing() {
+    async fn a_login_in_progress_fails_if_the_password_changes() {
         let world = World::new();
         let jwt = world.member("one").await;
         let email = Email::parse("one@example.com").unwrap();

@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn fm_62_no_host_joins_by_a_clock_that_is_doubted() {
+    async fn fm_62_no_host_joins_while_the_clock_is_in_doubt() {
         let world = World::new();
         let invitation = invitation(&world).await;
         world.clock.jump(SignedDuration::from_hours(72));
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_refused_request_does_not_use_its_token_up() {
+    async fn a_refused_request_does_not_consume_the_token() {
         let world = World::new();
         let invitation = invitation(&world).await;
         let good = request(&invitation);
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_known_name_joins_again_under_its_id() {
+    async fn a_known_host_rejoins_under_its_id() {
         let world = World::new();
         let first = join(&world, &request(&invitation(&world).await)).await.1;
         let again = invitation(&world).await;
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn fm_67_what_a_host_may_claim_is_decided_with_its_token() {
+    async fn fm_67_the_join_token_sets_the_hosts_memory_limit() {
         let world = World::new();
         let (state, name) = (&world.state, "container-host-1");
         let invited = async |most| {
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn tokens_are_not_tried_without_end() {
+    async fn token_guesses_are_rate_limited() {
         let world = World::published();
         let mut guess = request(&invitation(&world).await);
         guess["token"] = json!("x".repeat(43));
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_listener_for_hosts_serves_no_api() {
+    async fn the_host_listener_does_not_serve_the_api() {
         let world = World::new();
         let request = Request::get("/api/deploy/tiers").body(Body::empty()).unwrap();
         let answer = router::build_for_hosts(world.state.clone()).oneshot(request).await.unwrap();

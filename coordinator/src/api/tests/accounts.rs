@@ -16,7 +16,7 @@ use crate::tasks::mail::{self, Mailer};
 use crate::testing::{PASSWORD, World};
 
 #[tokio::test]
-async fn register_answers_as_the_page_shows() {
+async fn register_responds_as_documented() {
     let world = World::new();
     let answer = world.register("myoperator").await;
     assert_eq!(answer.status, 201);
@@ -73,7 +73,7 @@ async fn a_bad_registration_names_the_field_and_stores_nothing(
 }
 
 #[tokio::test]
-async fn login_answers_as_the_page_shows() {
+async fn login_responds_as_documented() {
     let world = World::new();
     world.member("myoperator").await;
     let body = json!({ "email": "MyOperator@Example.com", "password": PASSWORD });
@@ -100,7 +100,7 @@ async fn login_answers_as_the_page_shows() {
 }
 
 #[tokio::test]
-async fn a_wrong_password_and_an_unknown_email_are_answered_alike() {
+async fn a_wrong_password_and_an_unknown_email_get_the_same_response() {
     let world = World::new();
     world.member("one").await;
     let ask = async |email: &str, password: &str| {
@@ -119,7 +119,7 @@ async fn a_wrong_password_and_an_unknown_email_are_answered_alike() {
 }
 
 #[tokio::test]
-async fn rfc6750_3_without_credentials_there_is_a_challenge_and_no_error_code() {
+async fn rfc6750_3_missing_credentials_get_a_challenge_without_an_error() {
     let world = World::new();
     for path in ["/api/auth/me", "/api/oauth/my-apps", "/api/deploy/apps"] {
         let answer = world.get(path, "").await;
@@ -130,7 +130,7 @@ async fn rfc6750_3_without_credentials_there_is_a_challenge_and_no_error_code() 
 }
 
 #[tokio::test]
-async fn rfc6750_3_1_a_wrong_token_is_an_invalid_token() {
+async fn rfc6750_3_1_an_unknown_or_forged_token_is_invalid() {
     let world = World::new();
     let jwt = world.member("one").await;
     // Valid in form and signature: only the look-up shows that they do not exist.
@@ -167,7 +167,7 @@ async fn rfc6750_3_1_a_wrong_token_is_an_invalid_token() {
 }
 
 #[tokio::test]
-async fn rfc8725_3_12_kinds_of_token_exclude_each_other() {
+async fn rfc8725_3_12_login_and_access_tokens_are_not_interchangeable() {
     let world = World::new();
     let jwt = world.member("one").await;
     let tokens = world.cli_tokens(&jwt).await;
@@ -229,7 +229,7 @@ fn send_mail(world: &World) -> tokio::task::JoinHandle<()> {
 }
 
 #[tokio::test]
-async fn a_mailed_link_confirms_once_and_for_24_hours() {
+async fn a_mailed_link_works_once_within_24_hours() {
     let world = World::new();
     // Nothing is sent yet: the mail waits in the database.
     world.register("one").await;

@@ -106,7 +106,7 @@ async fn every_route(world: &World, bearer: &str) -> Vec<Answer> {
 }
 
 #[tokio::test]
-async fn only_an_administrator_with_a_recent_login_by_code_gets_in() {
+async fn admin_routes_need_an_administrator_with_a_recent_totp_login() {
     let world = World::new();
     let jwt = world.member("one").await;
     let access = world.cli_tokens(&jwt).await["access_token"].as_str().unwrap().to_owned();
@@ -137,7 +137,7 @@ async fn only_an_administrator_with_a_recent_login_by_code_gets_in() {
 }
 
 #[tokio::test]
-async fn a_login_from_before_the_codes_does_not_administer() {
+async fn a_login_from_before_totp_enrolment_cannot_administer() {
     let world = World::new();
     let early = world.member("three").await;
     let body = json!({ "password": PASSWORD });
@@ -153,7 +153,7 @@ async fn a_login_from_before_the_codes_does_not_administer() {
 }
 
 #[tokio::test]
-async fn a_suspended_account_opens_nothing_its_apps_are_parked_and_all_comes_back() {
+async fn suspension_blocks_access_and_stops_apps_and_resuming_restores_both() {
     let world = World::new();
     let (host, _) = world.host(1, 4096).await;
     let boss = admin(&world).await;
@@ -227,7 +227,7 @@ async fn a_suspended_account_opens_nothing_its_apps_are_parked_and_all_comes_bac
 }
 
 #[tokio::test]
-async fn who_lost_codes_and_recovery_codes_gets_in_again_and_administrators_guard_each_other() {
+async fn clears_a_lost_second_factor_and_protects_administrators() {
     let world = World::new();
     let boss = admin(&world).await;
     let person = Person::enrol(&world, "one").await;
@@ -250,7 +250,7 @@ async fn who_lost_codes_and_recovery_codes_gets_in_again_and_administrators_guar
 }
 
 #[tokio::test]
-async fn lists_come_in_pages() {
+async fn lists_are_paged() {
     let world = World::new();
     let boss = admin(&world).await;
     for name in ["one", "two", "three", "four"] {
@@ -281,7 +281,7 @@ async fn lists_come_in_pages() {
 }
 
 #[tokio::test]
-async fn tiers_hosts_and_apps_are_changed_and_each_act_is_noted() {
+async fn changes_to_tiers_hosts_and_apps_are_audited() {
     let world = World::new();
     let boss = admin(&world).await;
     world.host(1, 4096).await;
@@ -363,7 +363,7 @@ async fn tiers_hosts_and_apps_are_changed_and_each_act_is_noted() {
 }
 
 #[tokio::test]
-async fn fm_69_an_evacuation_goes_on_where_nobody_waits_for_it() {
+async fn fm_69_an_evacuation_continues_after_its_client_disconnects() {
     let world = World::new();
     let boss = admin(&world).await;
     world.host(1, 4096).await;
@@ -385,7 +385,7 @@ async fn fm_69_an_evacuation_goes_on_where_nobody_waits_for_it() {
 }
 
 #[tokio::test]
-async fn administration_is_counted_like_everything_else() {
+async fn admin_routes_are_rate_limited() {
     let world = World::with(|config| {
         let limits = "reads = { requests = 3, seconds = 60 }";
         let reads = toml::from_str::<crate::config::RateLimits>(limits).unwrap().reads;
@@ -402,7 +402,7 @@ async fn administration_is_counted_like_everything_else() {
 }
 
 #[tokio::test]
-async fn an_account_is_allowed_a_tier_by_name_and_that_is_noted() {
+async fn allowing_an_account_a_tier_is_audited() {
     let world = World::new();
     let boss = admin(&world).await;
     for name in ["one", "two", "three"] {
@@ -440,7 +440,7 @@ async fn an_account_is_allowed_a_tier_by_name_and_that_is_noted() {
 }
 
 #[tokio::test]
-async fn who_was_demoted_or_suspended_after_being_let_in_does_nothing_any_more() {
+async fn an_administrator_demoted_or_suspended_mid_request_is_refused() {
     let world = World::new();
     world.host(1, 4096).await;
     let jwt = admin(&world).await;

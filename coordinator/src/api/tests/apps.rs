@@ -57,7 +57,7 @@ async fn a_secret_is_replaced_at_once_or_with_an_overlap() {
 }
 
 #[tokio::test]
-async fn its_owner_changes_where_codes_go_and_a_further_address_is_looked_at_anew() {
+async fn only_the_owner_edits_redirect_uris_and_a_new_one_needs_approval() {
     let world = World::new();
     let jwt = world.member("one").await;
     let other = world.member("two").await;
@@ -90,7 +90,7 @@ async fn its_owner_changes_where_codes_go_and_a_further_address_is_looked_at_ane
 }
 
 #[tokio::test]
-async fn a_secret_is_replaced_without_a_body_too() {
+async fn a_secret_can_be_replaced_without_a_body() {
     let world = World::new();
     let jwt = world.member("one").await;
     let app = app(&world, &jwt).await;
@@ -103,7 +103,7 @@ async fn a_secret_is_replaced_without_a_body_too() {
 #[case(json!({ "keep_old_seconds": 86_401 }), "/keep_old_seconds")]
 #[case(json!({ "keep": 1 }), "/keep")]
 #[tokio::test]
-async fn a_bad_overlap_changes_nothing(#[case] body: Value, #[case] pointer: &str) {
+async fn an_invalid_overlap_changes_nothing(#[case] body: Value, #[case] pointer: &str) {
     let world = World::new();
     let jwt = world.member("one").await;
     let app = app(&world, &jwt).await;
@@ -113,7 +113,7 @@ async fn a_bad_overlap_changes_nothing(#[case] body: Value, #[case] pointer: &st
 }
 
 #[tokio::test]
-async fn another_accounts_app_is_left_alone() {
+async fn another_accounts_app_cannot_be_changed() {
     let world = World::new();
     let jwt = world.member("one").await;
     let other = world.member("two").await;
@@ -135,7 +135,7 @@ async fn another_accounts_app_is_left_alone() {
 }
 
 #[tokio::test]
-async fn a_removed_app_leaves_no_token_and_no_page() {
+async fn removing_an_app_ends_its_tokens_and_pages() {
     let world = World::new();
     let jwt = world.member("one").await;
     let app = app(&world, &jwt).await;
@@ -161,7 +161,7 @@ async fn public(world: &World, jwt: &str) -> Value {
 }
 
 #[tokio::test]
-async fn rfc6749_2_1_a_public_client_has_no_secret_and_lives_by_pkce() {
+async fn rfc6749_2_1_a_public_client_has_no_secret_and_needs_pkce() {
     let world = World::new();
     let jwt = world.member("one").await;
     let app = public(&world, &jwt).await;
@@ -187,7 +187,7 @@ async fn rfc6749_2_1_a_public_client_has_no_secret_and_lives_by_pkce() {
 }
 
 #[tokio::test]
-async fn rfc7636_4_4_1_a_public_client_cannot_ask_without_a_challenge() {
+async fn rfc7636_4_4_1_a_public_client_needs_a_code_challenge() {
     let world = World::new();
     let jwt = world.member("one").await;
     let app = public(&world, &jwt).await;
@@ -207,7 +207,10 @@ async fn rfc7636_4_4_1_a_public_client_cannot_ask_without_a_challenge() {
 #[case(json!({ "grant_types": ["refresh_token"] }), "/grant_types")]
 #[case(json!({ "grant_types": ["urn:ietf:params:oauth:grant-type:device_code"] }), "/redirect_uris")]
 #[tokio::test]
-async fn rfc7591_2_what_an_app_cannot_be_is_named(#[case] change: Value, #[case] pointer: &str) {
+async fn rfc7591_2_invalid_client_metadata_is_refused_by_name(
+    #[case] change: Value,
+    #[case] pointer: &str,
+) {
     let world = World::new();
     let jwt = world.member("one").await;
     let mut body = json!({ "app_name": "A", "redirect_uris": [REDIRECT] });
@@ -217,7 +220,7 @@ async fn rfc7591_2_what_an_app_cannot_be_is_named(#[case] change: Value, #[case]
 }
 
 #[tokio::test]
-async fn rfc6749_2_3_1_the_old_secret_works_by_basic_too_while_it_does() {
+async fn rfc6749_2_3_1_the_old_secret_works_over_basic_during_the_overlap() {
     let world = World::new();
     let jwt = world.member("one").await;
     let app = app(&world, &jwt).await;

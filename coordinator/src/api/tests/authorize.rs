@@ -90,7 +90,7 @@ pub(super) async fn code(world: &World, name: &str, app: &Value) -> String {
 }
 
 #[tokio::test]
-async fn an_app_is_made_as_the_page_shows_and_shows_its_secret_once() {
+async fn creating_an_app_matches_the_docs_and_shows_the_secret_once() {
     let world = World::new();
     let jwt = world.member("one").await;
     let made = app(&world, &jwt).await;
@@ -158,7 +158,7 @@ async fn a_bad_app_names_the_field(#[case] change: Value, #[case] pointer: &str)
 }
 
 #[tokio::test]
-async fn an_app_that_only_reads_is_approved_at_once() {
+async fn a_read_only_app_is_approved_at_once() {
     let world = World::new();
     let jwt = world.member("one").await;
     let body = json!({ "app_name": "A", "redirect_uris": [REDIRECT],
@@ -169,7 +169,7 @@ async fn an_app_that_only_reads_is_approved_at_once() {
 }
 
 #[tokio::test]
-async fn a_published_scope_that_opens_nothing_is_taken_and_neither_offered_nor_given() {
+async fn an_unused_published_scope_is_accepted_but_never_granted() {
     let world = World::new();
     let jwt = world.member("one").await;
     let published =
@@ -212,7 +212,7 @@ async fn rfc9207_2_the_answer_has_code_state_and_issuer() {
 }
 
 #[tokio::test]
-async fn rfc6749_4_1_2_1_a_no_goes_back_to_the_app() {
+async fn rfc6749_4_1_2_1_a_denial_is_returned_to_the_app() {
     let world = World::new();
     let jwt = world.member("one").await;
     let app = app(&world, &jwt).await;
@@ -224,7 +224,7 @@ async fn rfc6749_4_1_2_1_a_no_goes_back_to_the_app() {
 }
 
 #[tokio::test]
-async fn an_app_that_is_not_approved_serves_its_owner_only() {
+async fn only_its_owner_can_authorize_an_unapproved_app() {
     let world = World::new();
     let jwt = world.member("one").await;
     world.member("two").await;
@@ -261,7 +261,7 @@ async fn rfc6749_3_1_2_4_never_redirects_to_an_unregistered_uri(#[case] changes:
 #[case::rfc6749_3_3_scope_beyond_the_apps(&[("scope", "points:spend")], "invalid_scope")]
 #[case::unknown_scope(&[("scope", "root")], "invalid_scope")]
 #[tokio::test]
-async fn a_wrong_request_goes_back_to_the_app(
+async fn errors_are_returned_only_to_approved_apps_or_their_owner(
     #[case] changes: &[(&str, &str)],
     #[case] error: &str,
 ) {
@@ -333,7 +333,7 @@ async fn names_of_apps_are_escaped_in_pages() {
 }
 
 #[tokio::test]
-async fn rfc9700_4_7_forms_of_other_sites_are_refused() {
+async fn rfc9700_4_7_cross_site_forms_are_refused() {
     let world = World::new();
     let jwt = world.member("one").await;
     let app = app(&world, &jwt).await;
@@ -358,7 +358,7 @@ async fn rfc9700_4_7_forms_of_other_sites_are_refused() {
 }
 
 #[tokio::test]
-async fn a_wrong_password_shows_the_form_again_without_it() {
+async fn a_wrong_password_shows_the_form_again_without_the_password() {
     let world = World::new();
     let jwt = world.member("one").await;
     let app = app(&world, &jwt).await;
@@ -379,7 +379,7 @@ async fn a_wrong_password_shows_the_form_again_without_it() {
 }
 
 #[tokio::test]
-async fn a_browser_that_logged_in_for_an_app_is_known_from_then_on() {
+async fn logging_in_for_an_app_marks_the_browser_as_known() {
     let world = World::new();
     let jwt = world.member("one").await;
     let app = app(&world, &jwt).await;
@@ -388,7 +388,7 @@ async fn a_browser_that_logged_in_for_an_app_is_known_from_then_on() {
 }
 
 #[tokio::test]
-async fn a_session_ends_after_half_an_hour_or_by_another_account() {
+async fn a_session_ends_after_30_minutes_or_when_switching_accounts() {
     let world = World::new();
     let jwt = world.member("one").await;
     let app = app(&world, &jwt).await;

@@ -51,7 +51,7 @@ async fn ask(
 }
 
 #[tokio::test]
-async fn a_browser_logs_in_goes_where_it_came_from_and_out_again() {
+async fn a_browser_logs_in_returns_to_its_page_and_logs_out() {
     let world = World::new();
     let jwt = world.member("one").await;
     let answer = submit(&world, "one", "/api/teams").await;
@@ -76,7 +76,7 @@ async fn a_browser_logs_in_goes_where_it_came_from_and_out_again() {
 }
 
 #[tokio::test]
-async fn a_redirect_leads_nowhere_else() {
+async fn the_login_redirect_stays_on_this_site() {
     let world = World::new();
     world.member("one").await;
     for elsewhere in ["//evil.example", "https://evil.example", "/%5Cevil.example", "evil"] {
@@ -89,7 +89,7 @@ async fn a_redirect_leads_nowhere_else() {
 }
 
 #[tokio::test]
-async fn a_cookie_changes_nothing_unless_our_own_page_asks() {
+async fn cookie_requests_that_change_something_must_be_same_origin() {
     let world = World::new();
     world.member("one").await;
     let cookie = log_in(&world, "one").await;
@@ -125,7 +125,7 @@ async fn a_cookie_changes_nothing_unless_our_own_page_asks() {
 }
 
 #[tokio::test]
-async fn a_password_that_changes_ends_browsers() {
+async fn a_password_change_ends_browser_sessions() {
     let world = World::new();
     let jwt = world.member("one").await;
     let cookie = log_in(&world, "one").await;
@@ -173,7 +173,7 @@ async fn a_password_that_changes_ends_browsers() {
 }
 
 #[tokio::test]
-async fn an_invitation_is_accepted_on_its_page_by_a_button() {
+async fn an_invitation_is_accepted_by_the_button_on_its_page() {
     let world = World::new();
     let owner = world.member("owner").await;
     let org = org(&world, &owner, "Acme").await;

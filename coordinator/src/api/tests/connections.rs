@@ -81,7 +81,7 @@ async fn connected_apps_are_listed_and_a_disconnect_ends_all_their_tokens() {
 }
 
 #[tokio::test]
-async fn an_app_that_did_not_come_for_its_tokens_or_whose_ended_is_not_connected() {
+async fn only_an_app_with_live_tokens_counts_as_connected() {
     let world = World::new();
     let jwt = world.member("one").await;
     let app = app(&world, &jwt).await;
@@ -100,7 +100,7 @@ async fn an_app_that_did_not_come_for_its_tokens_or_whose_ended_is_not_connected
 }
 
 #[tokio::test]
-async fn connected_apps_want_a_login() {
+async fn connected_apps_need_a_login_token() {
     let world = World::new();
     let jwt = world.member("one").await;
     let tokens = world.cli_tokens(&jwt).await;
@@ -112,7 +112,7 @@ async fn connected_apps_want_a_login() {
 }
 
 #[tokio::test]
-async fn rfc6750_3_1_the_profile_wants_its_scope_and_has_no_mail_address() {
+async fn rfc6750_3_1_the_profile_needs_its_scope_and_hides_the_email() {
     let world = World::new();
     let jwt = world.member("one").await;
     let tokens = world.cli_tokens(&jwt).await;
@@ -144,7 +144,7 @@ async fn rfc6750_3_1_the_profile_wants_its_scope_and_has_no_mail_address() {
 }
 
 #[tokio::test]
-async fn each_act_is_in_the_audit_log_without_any_secret() {
+async fn every_action_is_audited_without_secrets() {
     let world = World::new();
     let jwt = world.member("one").await;
     let app = app(&world, &jwt).await;
@@ -171,7 +171,7 @@ async fn each_act_is_in_the_audit_log_without_any_secret() {
 }
 
 #[tokio::test]
-async fn an_account_keeps_a_hundred_consents_to_an_app_the_newest() {
+async fn an_account_keeps_its_newest_100_consents_to_an_app() {
     let world = World::new();
     let jwt = world.member("one").await;
     let first = world.cli_tokens(&jwt).await;
@@ -186,7 +186,7 @@ async fn an_account_keeps_a_hundred_consents_to_an_app_the_newest() {
 }
 
 #[tokio::test]
-async fn an_administrator_approves_an_app_and_takes_it_back() {
+async fn an_administrator_approves_and_suspends_an_app() {
     let world = World::new();
     let jwt = world.member("one").await;
     world.member("two").await;

@@ -25,7 +25,7 @@ fn allowed(answer: &Answer) -> Option<&str> {
 }
 
 #[tokio::test]
-async fn nobodys_script_reads_anything_by_default() {
+async fn cors_is_off_by_default() {
     let world = World::new();
     for method in ["GET", "OPTIONS"] {
         let answer = ask(&world, method, "/api/deploy/tiers", OURS).await;
@@ -34,7 +34,7 @@ async fn nobodys_script_reads_anything_by_default() {
 }
 
 #[tokio::test]
-async fn a_named_origin_may_and_another_may_not() {
+async fn only_a_configured_origin_is_allowed() {
     let world = World::with(|config| config.api.cors_origins = vec![OURS.to_owned()]);
     let path = "/api/deploy/tiers";
     for method in ["GET", "OPTIONS"] {
@@ -53,7 +53,7 @@ async fn a_named_origin_may_and_another_may_not() {
 }
 
 #[tokio::test]
-async fn rfc_9700_4_16_the_pages_on_which_people_decide_are_for_no_other_origin() {
+async fn rfc_9700_4_16_login_and_consent_pages_never_allow_cors() {
     let world = World::with(|config| config.api.cors_origins = vec![OURS.to_owned()]);
     for path in [
         "/api/oauth/authorize",

@@ -9,7 +9,7 @@ use crate::store::StoreError;
 use crate::testing::{PASSWORD, World, services};
 
 #[tokio::test]
-async fn deployments_are_destroyed_and_logins_and_tokens_end() {
+async fn deletion_destroys_deployments_and_ends_sessions_and_tokens() {
     let world = World::new();
     let (host, _) = world.host(1, 4096).await;
     let jwt = world.member("one").await;
@@ -44,7 +44,7 @@ async fn deployments_are_destroyed_and_logins_and_tokens_end() {
 }
 
 #[tokio::test]
-async fn fm_64_an_account_is_deleted_whatever_of_its_apps_cannot_be_read() {
+async fn fm_64_an_account_with_unreadable_apps_can_be_deleted() {
     let world = World::new();
     let (host, _) = world.host(1, 4096).await;
     let jwt = world.member("one").await;
@@ -77,7 +77,7 @@ async fn fm_64_an_account_is_deleted_whatever_of_its_apps_cannot_be_read() {
 }
 
 #[tokio::test]
-async fn nothing_of_the_person_is_left_but_ids() {
+async fn deletion_leaves_only_ids() {
     let world = World::new();
     world.host(1, 4096).await;
     let jwt = world.member("canaryname").await;
@@ -135,7 +135,7 @@ async fn nothing_of_the_person_is_left_but_ids() {
 }
 
 #[tokio::test]
-async fn referrals_are_counted_also_when_the_invited_or_the_inviting_left() {
+async fn a_deleted_account_still_counts_as_a_referral_but_cannot_refer() {
     let world = World::new();
     let jwt = world.member("one").await;
     let code = world.get("/api/auth/me", &jwt).await.json()["user"]["referral_code"].clone();

@@ -56,7 +56,7 @@ async fn decide(world: &World, session: &str, device: &Value, decision: &str) ->
 }
 
 #[tokio::test]
-async fn rfc8628_3_2_a_device_gets_two_codes_and_where_to_type_one() {
+async fn rfc8628_3_2_a_device_gets_both_codes_and_the_verification_uri() {
     let world = World::new();
     let device = start(&world).await;
     assert_eq!(device["verification_uri"], format!("{ISSUER}/device"));
@@ -67,7 +67,7 @@ async fn rfc8628_3_2_a_device_gets_two_codes_and_where_to_type_one() {
 }
 
 #[tokio::test]
-async fn an_address_has_thirty_device_codes_at_a_time() {
+async fn an_address_has_at_most_30_live_device_codes() {
     let world = World::published();
     for _ in 0..30 {
         start(&world).await;
@@ -81,7 +81,7 @@ async fn an_address_has_thirty_device_codes_at_a_time() {
 }
 
 #[tokio::test]
-async fn no_more_devices_wait_at_once_than_may() {
+async fn the_number_of_pending_device_codes_is_bounded() {
     let world = World::new();
     start(&world).await;
     let database = rusqlite::Connection::open(world.state.config.database()).unwrap();
@@ -100,7 +100,7 @@ async fn no_more_devices_wait_at_once_than_may() {
 }
 
 #[tokio::test]
-async fn rfc8628_3_5_a_device_waits_until_somebody_says_yes() {
+async fn rfc8628_3_5_a_device_polls_until_it_is_approved() {
     let world = World::new();
     world.member("one").await;
     let device = start(&world).await;
@@ -123,7 +123,7 @@ async fn rfc8628_3_5_a_device_waits_until_somebody_says_yes() {
 }
 
 #[tokio::test]
-async fn rfc8628_3_5_asking_too_early_adds_five_seconds_for_good() {
+async fn rfc8628_3_5_polling_too_early_adds_5_seconds_to_the_interval() {
     let world = World::new();
     let device = start(&world).await;
     let wait = |seconds| world.clock.advance(SignedDuration::from_secs(seconds));
@@ -142,7 +142,7 @@ async fn rfc8628_3_5_asking_too_early_adds_five_seconds_for_good() {
 }
 
 #[tokio::test]
-async fn rfc8628_3_5_a_no_and_an_end_are_told_apart() {
+async fn rfc8628_3_5_denied_and_expired_codes_get_different_errors() {
     let world = World::new();
     world.member("one").await;
     let (refused, forgotten) = (start(&world).await, start(&world).await);
@@ -156,7 +156,7 @@ async fn rfc8628_3_5_a_no_and_an_end_are_told_apart() {
 }
 
 #[tokio::test]
-async fn a_code_is_decided_on_once_and_within_fifteen_minutes() {
+async fn a_code_can_be_decided_once_within_15_minutes() {
     let world = World::new();
     world.member("one").await;
     let (once, late) = (start(&world).await, start(&world).await);
@@ -193,7 +193,7 @@ async fn a_device_code_used_twice_revokes_its_tokens() {
 }
 
 #[tokio::test]
-async fn fifty_questions_at_once_get_one_pair_of_tokens() {
+async fn concurrent_polls_get_one_pair_of_tokens() {
     let world = World::new();
     world.member("one").await;
     let device = start(&world).await;
@@ -209,7 +209,11 @@ async fn fifty_questions_at_once_get_one_pair_of_tokens() {
 #[case::no_scope_there_is(json!({ "scope": "root" }), 400, "invalid_scope")]
 #[case::secret_of_a_public_client(json!({ "client_secret": "x" }), 401, "invalid_client")]
 #[tokio::test]
-async fn rfc8628_3_1_refusals(#[case] change: Value, #[case] status: u16, #[case] error: &str) {
+async fn rfc8628_3_1_invalid_requests_are_refused(
+    #[case] change: Value,
+    #[case] status: u16,
+    #[case] error: &str,
+) {
     let world = World::new();
     let mut body = json!({ "client_id": "buddo-cli" });
     for (name, value) in change.as_object().unwrap() {
@@ -220,7 +224,7 @@ async fn rfc8628_3_1_refusals(#[case] change: Value, #[case] status: u16, #[case
 }
 
 #[tokio::test]
-async fn an_app_uses_devices_only_if_it_was_made_so() {
+async fn an_app_can_use_the_device_flow_only_if_it_asked_for_it() {
     let world = World::new();
     let jwt = world.member("one").await;
     world.member("two").await;
@@ -253,7 +257,7 @@ async fn an_app_uses_devices_only_if_it_was_made_so() {
 }
 
 #[tokio::test]
-async fn the_code_form_takes_a_code_as_people_type_it() {
+async fn the_code_form_accepts_lower_case_and_other_separators() {
     let world = World::new();
     world.member("one").await;
     let device = start(&world).await;
@@ -271,7 +275,7 @@ async fn the_code_form_takes_a_code_as_people_type_it() {
 }
 
 #[tokio::test]
-async fn forms_of_other_sites_and_browsers_decide_nothing() {
+async fn forms_without_this_browsers_csrf_token_are_refused() {
     let world = World::new();
     world.member("one").await;
     let device = start(&world).await;
@@ -313,7 +317,7 @@ async fn rfc9700_4_16_the_device_pages_are_not_framed_and_run_no_script() {
 }
 
 #[tokio::test]
-async fn a_scope_that_opens_nothing_is_not_asked_for_by_a_device() {
+async fn a_device_is_never_granted_an_unused_scope() {
     let world = World::new();
     world.member("one").await;
     let path = "/api/oauth/device_authorization";

@@ -16,7 +16,7 @@ async fn confirm(world: &World, token: &str) -> Answer {
 }
 
 #[tokio::test]
-async fn a_change_is_confirmed_at_the_new_address_and_told_to_the_old_one() {
+async fn a_change_is_confirmed_at_the_new_address_and_reported_to_the_old() {
     let world = World::new();
     let jwt = world.member("one").await;
     deliver(&world).await;
@@ -40,7 +40,7 @@ async fn a_change_is_confirmed_at_the_new_address_and_told_to_the_old_one() {
 }
 
 #[tokio::test]
-async fn a_change_wants_the_password_and_a_free_address() {
+async fn a_change_needs_the_password_and_an_unused_address() {
     let world = World::new();
     let jwt = world.member("one").await;
     world.member("two").await;
@@ -57,7 +57,7 @@ async fn a_change_wants_the_password_and_a_free_address() {
 }
 
 #[tokio::test]
-async fn only_the_newest_link_works_for_an_hour_and_while_the_address_is_free() {
+async fn only_the_newest_link_works_for_an_hour_while_the_address_is_unused() {
     let world = World::new();
     let jwt = world.member("one").await;
     change(&world, &jwt, "uno@example.com").await;
@@ -76,7 +76,7 @@ async fn only_the_newest_link_works_for_an_hour_and_while_the_address_is_free() 
 }
 
 #[tokio::test]
-async fn links_of_the_former_address_are_void_once_it_is_changed() {
+async fn links_sent_to_the_old_address_stop_working_after_the_change() {
     let world = World::new();
     let jwt = world.member("one").await;
     world.post("/api/auth/forgot-password", "", json!({ "email": "one@example.com" })).await;
@@ -90,7 +90,7 @@ async fn links_of_the_former_address_are_void_once_it_is_changed() {
 }
 
 #[tokio::test]
-async fn the_page_that_the_mail_links_to_changes_nothing_until_its_button_is_pressed() {
+async fn the_mailed_page_changes_nothing_until_its_button_is_pressed() {
     let world = World::new();
     let jwt = world.member("one").await;
     change(&world, &jwt, "uno@example.com").await;

@@ -40,7 +40,7 @@ async fn deploy(world: &World, token: &str, subdomain: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_key_is_shown_once_and_listed_without_itself() {
+async fn a_key_is_shown_once_and_never_listed_or_stored() {
     let world = World::new();
     let jwt = world.member("one").await;
     let team = own_team(&world, &jwt).await;
@@ -81,7 +81,7 @@ async fn a_key_is_shown_once_and_listed_without_itself() {
 }
 
 #[tokio::test]
-async fn a_key_wants_the_password_once_more() {
+async fn creating_a_key_needs_the_password() {
     let world = World::new();
     let jwt = world.member("one").await;
     let team = own_team(&world, &jwt).await;
@@ -98,7 +98,7 @@ async fn a_key_wants_the_password_once_more() {
 }
 
 #[tokio::test]
-async fn when_a_key_was_used_is_known_within_ten_minutes() {
+async fn last_use_of_a_key_is_recorded_every_ten_minutes() {
     let world = World::new();
     let jwt = world.member("one").await;
     let team = own_team(&world, &jwt).await;
@@ -115,7 +115,7 @@ async fn when_a_key_was_used_is_known_within_ten_minutes() {
 }
 
 #[tokio::test]
-async fn a_key_deploys_for_its_team_and_for_no_other() {
+async fn a_key_only_gives_access_to_its_teams_deployments() {
     let world = World::new();
     world.host(1, 16_384).await;
     let owner = world.member("owner").await;
@@ -173,7 +173,7 @@ async fn a_key_deploys_for_its_team_and_for_no_other() {
 }
 
 #[tokio::test]
-async fn nothing_is_brought_up_for_a_payer_whose_address_is_not_verified() {
+async fn an_unverified_payer_blocks_creates_and_restarts() {
     let world = World::new();
     world.host(1, 16_384).await;
     let owner = world.member("owner").await;
@@ -194,7 +194,7 @@ async fn nothing_is_brought_up_for_a_payer_whose_address_is_not_verified() {
 }
 
 #[tokio::test]
-async fn what_a_retry_is_answered_stays_in_its_team() {
+async fn an_idempotent_response_is_not_replayed_to_another_team() {
     let world = World::new();
     world.host(1, 16_384).await;
     let owner = world.member("owner").await;
@@ -221,7 +221,7 @@ async fn what_a_retry_is_answered_stays_in_its_team() {
 }
 
 #[tokio::test]
-async fn a_key_ends_when_revoked_expired_or_its_maker_is_gone() {
+async fn a_key_ends_when_revoked_or_expired_or_when_its_creator_leaves() {
     let world = World::new();
     let owner = world.member("owner").await;
     let org = org(&world, &owner, "Acme").await;
@@ -277,7 +277,7 @@ async fn a_key_ends_when_revoked_expired_or_its_maker_is_gone() {
 }
 
 #[tokio::test]
-async fn a_key_can_no_more_than_its_maker_can_now() {
+async fn a_key_is_limited_to_its_creators_current_role() {
     let world = World::new();
     world.host(1, 16_384).await;
     let owner = world.member("owner").await;
@@ -340,7 +340,7 @@ async fn a_bad_key_names_the_field(#[case] body: Value, #[case] pointer: &str) {
 }
 
 #[tokio::test]
-async fn a_team_has_fifty_keys_at_most_and_keys_make_none() {
+async fn a_team_has_at_most_50_keys_and_a_key_cannot_create_keys() {
     let world = World::new();
     let jwt = world.member("one").await;
     let team = own_team(&world, &jwt).await;
@@ -357,7 +357,7 @@ async fn a_team_has_fifty_keys_at_most_and_keys_make_none() {
 }
 
 #[tokio::test]
-async fn keys_of_a_team_share_its_published_limits() {
+async fn keys_of_a_team_share_one_rate_limit() {
     let world = World::published();
     let jwt = world.member("one").await;
     let team = own_team(&world, &jwt).await;
@@ -375,7 +375,7 @@ async fn keys_of_a_team_share_its_published_limits() {
 }
 
 #[tokio::test]
-async fn the_command_line_manages_teams_and_no_other_app_may_ask_to() {
+async fn only_the_cli_can_request_the_teams_manage_scope() {
     let world = World::new();
     let jwt = world.member("one").await;
     let body = json!({ "grant_type": buddo_shared::api::oauth::TOKEN_EXCHANGE,

@@ -25,7 +25,7 @@ fn reads(world: &World) -> u64 {
 }
 
 #[tokio::test]
-async fn five_registrations_an_hour_from_one_address() {
+async fn an_address_is_limited_to_5_registrations_an_hour() {
     let world = World::published();
     for index in 0..5 {
         let answer = world.register(&format!("user{index}")).await;
@@ -41,7 +41,7 @@ async fn five_registrations_an_hour_from_one_address() {
 }
 
 #[tokio::test]
-async fn ten_logins_a_minute_from_one_address_right_or_wrong() {
+async fn an_address_is_limited_to_10_login_attempts_a_minute() {
     let world = World::published();
     world.register("one").await;
     let body = json!({ "email": "one@example.com", "password": "wrong password" });
@@ -52,7 +52,7 @@ async fn ten_logins_a_minute_from_one_address_right_or_wrong() {
 }
 
 #[tokio::test]
-async fn three_apps_an_hour_and_refusals_for_the_address_do_not_count() {
+async fn an_account_creates_3_apps_an_hour_not_counting_unverified_refusals() {
     let world = World::published();
     world.register("one").await;
     let unverified = world.log_in("one").await;
@@ -72,7 +72,7 @@ async fn three_apps_an_hour_and_refusals_for_the_address_do_not_count() {
 }
 
 #[tokio::test]
-async fn thirty_reads_a_minute_of_one_account() {
+async fn an_account_is_limited_to_30_reads_a_minute_per_endpoint() {
     let world = World::published();
     let one = world.member("one").await;
     let two = world.member("two").await;
@@ -92,7 +92,7 @@ async fn thirty_reads_a_minute_of_one_account() {
 
 /// A token is remembered; the limit it counts against depends on the route.
 #[tokio::test]
-async fn what_a_token_was_used_for_elsewhere_takes_nothing_of_an_endpoints_limit() {
+async fn a_cached_token_counts_against_each_endpoint_separately() {
     let world = World::published();
     let jwt = world.member("one").await;
     let body = json!({ "grant_type": oauth::TOKEN_EXCHANGE, "client_id": CLI_CLIENT_ID,
@@ -112,7 +112,7 @@ async fn what_a_token_was_used_for_elsewhere_takes_nothing_of_an_endpoints_limit
 }
 
 #[tokio::test]
-async fn who_has_used_up_a_limit_does_not_reach_the_database() {
+async fn a_rate_limited_token_is_refused_without_a_database_read() {
     let world = World::published();
     let jwt = world.member("one").await;
     let access = world.cli_tokens(&jwt).await["access_token"].as_str().unwrap().to_owned();
@@ -144,7 +144,7 @@ async fn who_has_used_up_a_limit_does_not_reach_the_database() {
 
 /// The result for an access token is cached until the next commit, that for a login is not.
 #[tokio::test]
-async fn a_login_that_has_used_up_a_limit_does_not_reach_the_database() {
+async fn a_rate_limited_login_is_refused_without_a_database_read() {
     let world = World::published();
     let jwt = world.member("one").await;
     for _ in 0..30 {
@@ -158,7 +158,7 @@ async fn a_login_that_has_used_up_a_limit_does_not_reach_the_database() {
 }
 
 #[tokio::test]
-async fn a_token_that_ended_opens_nothing_though_it_was_valid_lately() {
+async fn a_logged_out_token_is_refused_at_once() {
     let world = World::published();
     let jwt = world.member("one").await;
     assert_eq!(world.get("/api/auth/me", &jwt).await.status, 200);
@@ -169,7 +169,7 @@ async fn a_token_that_ended_opens_nothing_though_it_was_valid_lately() {
 }
 
 #[tokio::test]
-async fn a_token_that_ended_takes_nothing_of_its_accounts_limit() {
+async fn a_logged_out_token_does_not_count_against_its_account() {
     let world = World::published();
     let ended = world.member("one").await;
     let jwt = world.log_in("one").await;
@@ -181,7 +181,7 @@ async fn a_token_that_ended_takes_nothing_of_its_accounts_limit() {
 }
 
 #[tokio::test]
-async fn a_hundred_keys_are_one_budget() {
+async fn keys_of_one_payer_share_one_rate_limit() {
     let world = World::with(|config| config.rate_limits.reads = RateLimits::default().reads);
     let jwt = world.member("one").await;
     let org = org(&world, &jwt, "Acme").await;
@@ -205,7 +205,7 @@ async fn a_hundred_keys_are_one_budget() {
 }
 
 #[tokio::test]
-async fn sixty_invalid_tokens_a_minute_from_one_address_and_valid_ones_go_on() {
+async fn invalid_tokens_are_limited_per_address_and_valid_ones_still_work() {
     let world = World::published();
     let jwt = world.member("one").await;
     let tokens = world.cli_tokens(&jwt).await;

@@ -18,7 +18,7 @@ fn text(value: &Value) -> &str {
 }
 
 #[tokio::test]
-async fn rfc7636_4_6_the_verifier_of_the_appendix_redeems_its_code_and_no_other_does() {
+async fn rfc7636_4_6_only_the_matching_verifier_redeems_a_code() {
     let world = World::new();
     let jwt = world.member("one").await;
     let app = app(&world, &jwt).await;
@@ -33,7 +33,7 @@ async fn rfc7636_4_6_the_verifier_of_the_appendix_redeems_its_code_and_no_other_
 }
 
 #[tokio::test]
-async fn rfc9700_4_12_after_credentials_comes_a_303_and_no_password_goes_on() {
+async fn rfc9700_4_12_a_login_redirects_with_303_and_drops_the_password() {
     let world = World::new();
     let jwt = world.member("one").await;
     let app = app(&world, &jwt).await;
@@ -55,7 +55,7 @@ async fn rfc9700_4_12_after_credentials_comes_a_303_and_no_password_goes_on() {
 }
 
 #[tokio::test]
-async fn a_login_makes_a_session_that_nobody_knew_before() {
+async fn a_login_ignores_a_planted_session_cookie() {
     let world = World::new();
     world.member("one").await;
     let page = world.get("/device", "").await;
@@ -75,7 +75,7 @@ async fn a_login_makes_a_session_that_nobody_knew_before() {
 #[case::device("/device")]
 #[case::token("/api/oauth/token")]
 #[tokio::test]
-async fn rfc9700_2_6_no_other_origins_script_reads_an_answer(#[case] path: &str) {
+async fn rfc9700_2_6_responses_have_no_cors_headers(#[case] path: &str) {
     let world = World::new();
     for method in ["GET", "POST", "OPTIONS"] {
         let request = Request::builder()
@@ -92,7 +92,7 @@ async fn rfc9700_2_6_no_other_origins_script_reads_an_answer(#[case] path: &str)
 }
 
 #[tokio::test]
-async fn rfc6749_3_2_parameters_come_in_the_body_of_a_post_alone() {
+async fn rfc6749_3_2_parameters_are_accepted_only_in_a_post_body() {
     let world = World::new();
     let jwt = world.member("one").await;
     let app = app(&world, &jwt).await;
@@ -110,7 +110,7 @@ async fn rfc6749_3_2_parameters_come_in_the_body_of_a_post_alone() {
 }
 
 #[tokio::test]
-async fn rfc6749_4_1_2_fifty_uses_of_a_code_at_once_give_tokens_once_and_end_them() {
+async fn rfc6749_4_1_2_concurrent_reuse_of_a_code_succeeds_once_then_revokes() {
     let world = World::new();
     let jwt = world.member("one").await;
     let app = app(&world, &jwt).await;
@@ -124,7 +124,7 @@ async fn rfc6749_4_1_2_fifty_uses_of_a_code_at_once_give_tokens_once_and_end_the
 }
 
 #[tokio::test]
-async fn rfc9700_4_14_2_fifty_uses_of_a_refresh_token_at_once_end_the_grant() {
+async fn rfc9700_4_14_2_concurrent_reuse_of_a_refresh_token_ends_the_grant() {
     let world = World::new();
     let jwt = world.member("one").await;
     let tokens = world.cli_tokens(&jwt).await;
@@ -142,7 +142,7 @@ async fn rfc9700_4_14_2_fifty_uses_of_a_refresh_token_at_once_end_the_grant() {
 /// RFC 8725, 3.12, and what it means for opaque tokens: each kind is accepted only where it
 /// belongs.
 #[tokio::test]
-async fn rfc8725_3_12_kinds_of_token_are_mutually_exclusive() {
+async fn rfc8725_3_12_each_kind_of_token_works_only_where_it_belongs() {
     let world = World::new();
     let jwt = world.member("one").await;
     let app = app(&world, &jwt).await;
@@ -196,7 +196,7 @@ async fn rfc8725_3_12_kinds_of_token_are_mutually_exclusive() {
 }
 
 #[tokio::test]
-async fn rfc7009_2_1_and_rfc7662_2_1_the_caller_proves_who_it_is() {
+async fn rfc7009_2_1_and_rfc7662_2_1_the_client_must_authenticate() {
     let world = World::new();
     let jwt = world.member("one").await;
     let app = app(&world, &jwt).await;
@@ -222,7 +222,7 @@ async fn rfc7009_2_1_and_rfc7662_2_1_the_caller_proves_who_it_is() {
 }
 
 #[tokio::test]
-async fn rfc7662_2_2_a_token_that_ended_is_inactive_and_nothing_more() {
+async fn rfc7662_2_2_a_revoked_token_is_reported_only_as_inactive() {
     let world = World::new();
     let jwt = world.member("one").await;
     let app = app(&world, &jwt).await;
@@ -271,7 +271,7 @@ async fn rfc8252_7_3_a_native_app_chooses_its_loopback_port() {
 }
 
 #[tokio::test]
-async fn csp3_2_3_1_the_consent_form_leads_to_an_ipv6_loopback_too() {
+async fn csp3_2_3_1_the_consent_form_can_redirect_to_an_ipv6_loopback() {
     let world = World::new();
     let redirect = "http://[::1]:51004/callback";
     let path = request(&json!("buddo-cli"), &[("redirect_uri", redirect)]);
@@ -281,7 +281,7 @@ async fn csp3_2_3_1_the_consent_form_leads_to_an_ipv6_loopback_too() {
 }
 
 #[tokio::test]
-async fn rfc8414_3_2_the_metadata_names_all_there_is() {
+async fn rfc8414_3_2_the_metadata_is_complete() {
     let world = World::new();
     let answer = world.get("/.well-known/oauth-authorization-server", "").await;
     assert!(answer.header("content-type").starts_with("application/json"));
@@ -295,7 +295,7 @@ async fn rfc8414_3_2_the_metadata_names_all_there_is() {
 }
 
 #[tokio::test]
-async fn rfc9700_2_1_what_is_registered_is_compared_as_text() {
+async fn rfc9700_2_1_redirect_uris_must_match_exactly() {
     let world = World::new();
     let jwt = world.member("one").await;
     let body = json!({ "app_name": "A", "redirect_uris": ["https://a.example/cb"] });

@@ -86,7 +86,7 @@ pub(super) async fn joins(
 }
 
 #[tokio::test]
-async fn every_account_has_an_organisation_and_a_team_of_its_own() {
+async fn every_account_has_a_fixed_personal_organisation_and_team() {
     let world = World::new();
     let jwt = world.member("My-op_1").await;
     let id = id_of(&world, &jwt).await;
@@ -178,7 +178,7 @@ async fn an_invitation_never_lowers_a_role() {
 }
 
 #[tokio::test]
-async fn an_organisation_wants_a_confirmed_address_and_a_free_short_name() {
+async fn an_organisation_needs_a_verified_owner_and_an_unused_slug() {
     let world = World::new();
     world.register("one").await;
     let jwt = world.log_in("one").await;
@@ -203,7 +203,7 @@ async fn an_organisation_wants_a_confirmed_address_and_a_free_short_name() {
 }
 
 #[tokio::test]
-async fn an_invitation_is_for_one_address_once_and_for_seven_days() {
+async fn an_invitation_works_once_for_its_address_within_seven_days() {
     let world = World::new();
     let owner = world.member("owner").await;
     let org = org(&world, &owner, "Acme").await;
@@ -262,7 +262,7 @@ async fn an_invitation_is_for_one_address_once_and_for_seven_days() {
 }
 
 #[tokio::test]
-async fn what_an_admin_promised_ends_with_their_role() {
+async fn an_admins_invitations_end_with_their_role() {
     let world = World::new();
     let owner = world.member("owner").await;
     let org = org(&world, &owner, "Acme").await;
@@ -278,7 +278,7 @@ async fn what_an_admin_promised_ends_with_their_role() {
 }
 
 #[tokio::test]
-async fn an_admin_acts_on_members_alone_and_gives_no_role_like_theirs() {
+async fn an_admin_manages_only_members_and_cannot_grant_admin() {
     let world = World::new();
     let owner = world.member("owner").await;
     let org = org(&world, &owner, "Acme").await;
@@ -318,7 +318,7 @@ async fn an_admin_acts_on_members_alone_and_gives_no_role_like_theirs() {
 }
 
 #[tokio::test]
-async fn the_last_owner_and_who_pays_stay_until_another_takes_over() {
+async fn the_last_owner_or_payer_cannot_leave_until_replaced() {
     let world = World::new();
     let owner = world.member("owner").await;
     let org = org(&world, &owner, "Acme").await;
@@ -349,7 +349,7 @@ async fn the_last_owner_and_who_pays_stay_until_another_takes_over() {
 }
 
 #[tokio::test]
-async fn a_team_is_for_members_of_its_organisation() {
+async fn only_organisation_members_can_join_a_team() {
     let world = World::new();
     let owner = world.member("owner").await;
     let org = org(&world, &owner, "Acme").await;
@@ -402,7 +402,7 @@ async fn a_team_is_for_members_of_its_organisation() {
 }
 
 #[tokio::test]
-async fn twenty_invitations_an_hour_of_one_account() {
+async fn an_account_is_limited_to_20_invitations_an_hour() {
     let world = World::with(|config| {
         config.rate_limits.invitations = crate::config::RateLimits::default().invitations;
     });
@@ -435,7 +435,7 @@ async fn page_by_page(world: &World, path: &str, jwt: &str) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn every_list_is_the_same_page_by_page() {
+async fn paging_through_a_list_returns_the_whole_list() {
     let world = World::new();
     let owner = world.member("owner").await;
     let org = org(&world, &owner, "Acme").await;

@@ -27,7 +27,7 @@ async fn mailed_token(world: &World, name: &str) -> String {
 }
 
 #[tokio::test]
-async fn forgot_password_answers_alike_whether_anybody_has_the_address() {
+async fn forgot_password_answers_alike_for_known_and_unknown_addresses() {
     let world = World::new();
     world.member("one").await;
     deliver(&world).await;
@@ -65,7 +65,7 @@ async fn a_reset_link_works_once_and_for_an_hour() {
 }
 
 #[tokio::test]
-async fn a_reset_ends_every_session_and_token_of_this_account_alone() {
+async fn a_reset_ends_every_session_and_token_of_its_account_only() {
     let world = World::new();
     let jwt = world.member("one").await;
     let other = world.member("two").await;
@@ -125,7 +125,7 @@ async fn a_refused_password_does_not_use_the_link_up() {
 }
 
 #[tokio::test]
-async fn a_reset_link_proves_the_address_that_it_was_mailed_to() {
+async fn using_a_reset_link_verifies_the_address() {
     let world = World::new();
     world.register("one").await;
     let token = mailed_token(&world, "one").await;
@@ -135,7 +135,7 @@ async fn a_reset_link_proves_the_address_that_it_was_mailed_to() {
 }
 
 #[tokio::test]
-async fn three_reset_mails_an_hour_to_one_account_whoever_asks() {
+async fn an_account_gets_at_most_three_reset_mails_an_hour() {
     let world = World::new();
     world.member("one").await;
     deliver(&world).await;
@@ -150,7 +150,7 @@ async fn three_reset_mails_an_hour_to_one_account_whoever_asks() {
 }
 
 #[tokio::test]
-async fn five_forgotten_passwords_an_hour_from_one_address() {
+async fn an_address_may_ask_for_five_resets_an_hour() {
     let world = World::published();
     for _ in 0..5 {
         let answer = forgot(&world, "nobody@example.com").await;
@@ -161,7 +161,7 @@ async fn five_forgotten_passwords_an_hour_from_one_address() {
 }
 
 #[tokio::test]
-async fn the_page_that_the_mail_links_to_resets_without_a_script() {
+async fn the_mailed_page_resets_the_password_without_a_script() {
     let world = World::new();
     world.member("one").await;
     let token = mailed_token(&world, "one").await;
@@ -207,14 +207,14 @@ async fn others_after_a_change(keep: Option<bool>) -> (bool, bool) {
 }
 
 #[tokio::test]
-async fn a_change_ends_keys_and_apps_unless_they_are_to_be_kept() {
+async fn a_password_change_revokes_keys_and_apps_unless_asked_to_keep_them() {
     assert_eq!(others_after_a_change(None).await, (false, false));
     assert_eq!(others_after_a_change(Some(false)).await, (false, false));
     assert_eq!(others_after_a_change(Some(true)).await, (true, true));
 }
 
 #[tokio::test]
-async fn strangers_who_guess_do_not_keep_a_known_browser_or_a_session_out() {
+async fn password_guessing_does_not_lock_out_a_known_browser_or_session() {
     let world = World::new();
     let jwt = world.member("one").await;
     let email = "one@example.com";
@@ -243,7 +243,7 @@ async fn strangers_who_guess_do_not_keep_a_known_browser_or_a_session_out() {
 }
 
 #[tokio::test]
-async fn a_change_wants_the_old_password_and_ends_the_other_sessions() {
+async fn a_password_change_needs_the_old_password_and_ends_other_sessions() {
     let world = World::new();
     let here = world.member("one").await;
     let there = world.log_in("one").await;
@@ -279,10 +279,7 @@ async fn a_change_wants_the_old_password_and_ends_the_other_sessions() {
 #[case("logout", json!({}))]
 #[case("delete-account", json!({ "password": PASSWORD }))]
 #[tokio::test]
-async fn what_changes_an_account_wants_its_login(
-    #[case] act: &str,
-    #[case] body: serde_json::Value,
-) {
+async fn account_changes_need_a_login_token(#[case] act: &str, #[case] body: serde_json::Value) {
     let world = World::new();
     let jwt = world.member("one").await;
     let access = world.cli_tokens(&jwt).await["access_token"].as_str().unwrap().to_owned();

@@ -23,7 +23,7 @@ async fn guess(world: &World, from: &str, email: &str, password: &str) -> Answer
 }
 
 #[tokio::test]
-async fn guesses_at_one_account_have_to_wait_wherever_they_come_from_known_or_not() {
+async fn guesses_at_any_account_existing_or_not_are_limited_across_addresses() {
     let world = world();
     world.member("one").await;
     let mut refused = Vec::new();
@@ -44,7 +44,7 @@ async fn guesses_at_one_account_have_to_wait_wherever_they_come_from_known_or_no
 }
 
 #[tokio::test]
-async fn a_right_password_starts_the_count_of_its_account_anew() {
+async fn a_correct_password_resets_the_count_of_its_account() {
     let world = world();
     world.member("one").await;
     for _ in 0..3 {
@@ -57,7 +57,7 @@ async fn a_right_password_starts_the_count_of_its_account_anew() {
 }
 
 #[tokio::test]
-async fn guesses_from_one_address_have_to_wait_whichever_accounts_they_are_at() {
+async fn guesses_from_one_address_are_limited_across_accounts() {
     let world = world();
     world.member("one").await;
     for n in 0..50 {
@@ -70,7 +70,7 @@ async fn guesses_from_one_address_have_to_wait_whichever_accounts_they_are_at() 
 }
 
 #[tokio::test]
-async fn a_stolen_token_cannot_guess_the_password_either() {
+async fn password_guesses_with_a_stolen_token_are_limited() {
     let world = World::new();
     let jwt = world.member("one").await;
     let body = json!({ "password": "canary-wrong" });
@@ -84,7 +84,7 @@ async fn a_stolen_token_cannot_guess_the_password_either() {
 }
 
 #[tokio::test]
-async fn nist_sp_800_63b_3_1_1_2_register_refuses_common_passwords_and_the_accounts_own_names() {
+async fn nist_sp_800_63b_3_1_1_2_register_refuses_common_and_derived_passwords() {
     let world = World::new();
     for bad in ["password123", "qwertyuiop", "myoperator1", "you@example.com"] {
         let body = json!({ "email": "you@example.com", "username": "myoperator", "password": bad });

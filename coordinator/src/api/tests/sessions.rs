@@ -21,7 +21,7 @@ async fn end(world: &World, jwt: &str, id: &Value) -> (u16, String) {
 }
 
 #[tokio::test]
-async fn each_login_is_listed_with_where_it_came_from() {
+async fn sessions_are_listed_with_their_origin_and_last_use() {
     let world = World::new();
     world.member("one").await;
     let body = json!({ "email": "one@example.com", "password": PASSWORD }).to_string();
@@ -47,7 +47,7 @@ async fn each_login_is_listed_with_where_it_came_from() {
 }
 
 #[tokio::test]
-async fn one_login_is_ended_with_what_the_cli_was_given_for_it() {
+async fn ending_a_session_revokes_its_cli_tokens() {
     let world = World::new();
     let here = world.member("one").await;
     let there = world.log_in("one").await;
@@ -68,7 +68,7 @@ async fn one_login_is_ended_with_what_the_cli_was_given_for_it() {
 }
 
 #[tokio::test]
-async fn nobody_ends_another_accounts_login() {
+async fn an_account_cannot_end_another_accounts_session() {
     let world = World::new();
     let one = world.member("one").await;
     let two = world.member("two").await;
@@ -79,7 +79,7 @@ async fn nobody_ends_another_accounts_login() {
 }
 
 #[tokio::test]
-async fn all_other_logins_are_ended_at_once() {
+async fn ends_all_other_sessions_at_once() {
     let world = World::new();
     let here = world.member("one").await;
     let others = [world.log_in("one").await, world.log_in("one").await];
@@ -104,7 +104,7 @@ async fn a_logout_ends_the_login() {
 }
 
 #[tokio::test]
-async fn logins_of_an_account_are_bounded_and_the_longest_unused_goes() {
+async fn sessions_are_bounded_and_the_least_recently_used_is_ended() {
     let world = World::new();
     let first = world.member("one").await;
     let mut last = String::new();

@@ -158,7 +158,7 @@ impl Stage {
 #[case::left_the_team(By::Cli, Loss::LeftTheTeam)]
 #[case::left_the_org(By::Cli, Loss::LeftTheOrg)]
 #[tokio::test]
-async fn a_stream_ends_with_the_leave_of_who_opened_it(
+async fn a_stream_ends_when_its_caller_loses_access(
     #[case] by: By,
     #[case] loss: Loss,
     #[values(true, false)] something_changes: bool,
@@ -176,7 +176,7 @@ async fn a_stream_ends_with_the_leave_of_who_opened_it(
 
 #[rstest]
 #[tokio::test]
-async fn a_stream_goes_on_while_it_may(#[values(By::Cli, By::Key)] by: By) {
+async fn a_stream_continues_while_its_caller_has_access(#[values(By::Cli, By::Key)] by: By) {
     let stage = Stage::set().await;
     let mut events = stage.watch(by).await;
     // What is lost belongs to somebody else, or is not needed for reading.

@@ -43,7 +43,7 @@ async fn with_code() -> (World, Value, String) {
 }
 
 #[tokio::test]
-async fn rfc6749_5_1_a_code_becomes_tokens_that_are_not_cached() {
+async fn rfc6749_5_1_a_code_is_exchanged_for_uncacheable_tokens() {
     let (world, app, code) = with_code().await;
     let answer = token(&world, redeem(&app, &code)).await;
     assert_eq!(answer.status, 200, "{answer:?}");
@@ -65,7 +65,7 @@ async fn rfc6749_5_1_a_code_becomes_tokens_that_are_not_cached() {
 }
 
 #[tokio::test]
-async fn rfc6749_2_3_1_basic_and_form_work_as_well() {
+async fn rfc6749_2_3_1_basic_auth_works_but_not_with_form_credentials() {
     let (world, app, code) = with_code().await;
     let basic = format!("{}:{}", text(&app["client_id"]), text(&app["client_secret"]));
     let basic = format!("Basic {}", BASE64_STANDARD.encode(basic));
@@ -106,7 +106,11 @@ async fn rfc6749_3_2_a_repeated_parameter_is_refused() {
 #[case::another_client(json!({ "client_id": "buddo-cli", "client_secret": null }), 400, "invalid_grant")]
 #[case::wrong_type(json!({ "code": 7 }), 400, "invalid_request")]
 #[tokio::test]
-async fn rfc6749_5_2_refusals(#[case] change: Value, #[case] status: u16, #[case] error: &str) {
+async fn rfc6749_5_2_invalid_requests_get_the_defined_error(
+    #[case] change: Value,
+    #[case] status: u16,
+    #[case] error: &str,
+) {
     let (world, app, code) = with_code().await;
     let mut body = redeem(&app, &code);
     for (name, value) in change.as_object().unwrap() {
@@ -121,7 +125,7 @@ async fn rfc6749_5_2_refusals(#[case] change: Value, #[case] status: u16, #[case
 }
 
 #[tokio::test]
-async fn rfc6749_4_1_2_a_code_ends_within_ten_minutes() {
+async fn rfc6749_4_1_2_a_code_expires_after_ten_minutes() {
     let (world, app, code) = with_code().await;
     world.clock.advance(SignedDuration::from_mins(10));
     let answer = token(&world, redeem(&app, &code)).await;
@@ -161,7 +165,7 @@ async fn rfc9700_4_14_2_refresh_tokens_rotate_and_reuse_revokes_the_grant() {
 }
 
 #[tokio::test]
-async fn rfc6749_6_refresh_keeps_or_narrows_the_scope_and_ends_after_90_days() {
+async fn rfc6749_6_a_refresh_cannot_widen_the_scope_and_ends_after_90_days() {
     let world = World::new();
     let jwt = world.member("one").await;
     let first = world.cli_tokens(&jwt).await;
@@ -178,7 +182,7 @@ async fn rfc6749_6_refresh_keeps_or_narrows_the_scope_and_ends_after_90_days() {
 }
 
 #[tokio::test]
-async fn a_scope_that_opens_nothing_is_not_given_for_a_login() {
+async fn token_exchange_never_grants_an_unused_scope() {
     let world = World::new();
     let jwt = world.member("one").await;
     let exchange = async |scope: &str| {
@@ -195,7 +199,7 @@ async fn a_scope_that_opens_nothing_is_not_given_for_a_login() {
 }
 
 #[tokio::test]
-async fn rfc8693_2_1_a_login_becomes_the_clis_tokens_and_no_other_clients() {
+async fn rfc8693_2_1_only_the_cli_can_exchange_a_login_for_tokens() {
     let world = World::new();
     let jwt = world.member("one").await;
     let tokens = world.cli_tokens(&jwt).await;
@@ -226,7 +230,7 @@ async fn rfc8693_2_1_a_login_becomes_the_clis_tokens_and_no_other_clients() {
 }
 
 #[tokio::test]
-async fn rfc6750_3_1_a_token_without_the_scope_is_told_which_one() {
+async fn rfc6750_3_1_insufficient_scope_names_the_missing_scope() {
     let world = World::new();
     let jwt = world.member("one").await;
     let body = json!({
@@ -262,7 +266,7 @@ async fn rfc7009_2_revoking_a_refresh_token_ends_its_access_tokens() {
 }
 
 #[tokio::test]
-async fn rfc7009_2_1_another_clients_token_is_left_alone() {
+async fn rfc7009_2_1_a_client_cannot_revoke_another_clients_token() {
     let world = World::new();
     let jwt = world.member("one").await;
     let tokens = world.cli_tokens(&jwt).await;
@@ -274,7 +278,7 @@ async fn rfc7009_2_1_another_clients_token_is_left_alone() {
 }
 
 #[tokio::test]
-async fn rfc7662_2_2_introspection_tells_a_client_about_its_own_tokens() {
+async fn rfc7662_2_2_a_client_can_introspect_only_its_own_tokens() {
     let (world, app, code) = with_code().await;
     let tokens = token(&world, redeem(&app, &code)).await.json();
     let ask = |token: &Value| {
@@ -295,7 +299,7 @@ async fn rfc7662_2_2_introspection_tells_a_client_about_its_own_tokens() {
 }
 
 #[tokio::test]
-async fn rfc8414_2_the_metadata_is_true() {
+async fn rfc8414_2_the_metadata_matches_the_server() {
     let world = World::new();
     let metadata = world.get("/.well-known/oauth-authorization-server", "").await.json();
     assert_eq!(metadata["issuer"], ISSUER);

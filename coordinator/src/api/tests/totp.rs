@@ -51,7 +51,7 @@ async fn login(world: &World, code: &str) -> Answer {
 }
 
 #[tokio::test]
-async fn a_secret_counts_once_a_code_of_it_was_shown() {
+async fn a_secret_takes_effect_once_confirmed_with_a_code() {
     let world = World::new();
     let jwt = world.member("one").await;
     deliver(&world).await;
@@ -84,7 +84,7 @@ async fn a_secret_counts_once_a_code_of_it_was_shown() {
 }
 
 #[tokio::test]
-async fn an_unconfirmed_address_enables_nothing() {
+async fn an_unverified_email_cannot_enable_totp() {
     let world = World::new();
     world.register("one").await;
     let jwt = world.log_in("one").await;
@@ -95,7 +95,7 @@ async fn an_unconfirmed_address_enables_nothing() {
 }
 
 #[tokio::test]
-async fn login_without_a_code_is_answered_as_published() {
+async fn login_without_a_valid_code_says_that_one_is_required() {
     let world = World::new();
     let jwt = world.member("one").await;
     let (app, _) = enable(&world, &jwt).await;
@@ -138,7 +138,7 @@ async fn rfc6238_5_2_a_code_is_accepted_once() {
 }
 
 #[tokio::test]
-async fn rfc6238_5_2_a_clock_that_is_one_step_off_is_borne() {
+async fn rfc6238_5_2_a_clock_one_step_off_is_tolerated() {
     let world = World::new();
     let jwt = world.member("one").await;
     let (app, _) = enable(&world, &jwt).await;
@@ -152,7 +152,7 @@ async fn rfc6238_5_2_a_clock_that_is_one_step_off_is_borne() {
 }
 
 #[tokio::test]
-async fn a_recovery_code_stands_in_once() {
+async fn a_recovery_code_works_once() {
     let world = World::new();
     let jwt = world.member("one").await;
     let (app, codes) = enable(&world, &jwt).await;
@@ -173,7 +173,7 @@ async fn a_recovery_code_stands_in_once() {
 }
 
 #[tokio::test]
-async fn another_accounts_recovery_code_is_none() {
+async fn another_accounts_recovery_code_is_refused() {
     let world = World::new();
     let one = world.member("one").await;
     let two = world.member("two").await;
@@ -185,7 +185,7 @@ async fn another_accounts_recovery_code_is_none() {
 }
 
 #[tokio::test]
-async fn disabling_wants_password_and_code() {
+async fn disabling_needs_the_password_and_a_code() {
     let world = World::new();
     let jwt = world.member("one").await;
     let none = world.post("/api/auth/totp/disable", &jwt, owner("")).await;
@@ -213,7 +213,7 @@ async fn disabling_wants_password_and_code() {
 }
 
 #[tokio::test]
-async fn sensitive_acts_want_the_code_too_and_a_reset_keeps_the_factor() {
+async fn sensitive_actions_need_a_code_and_a_password_reset_keeps_totp() {
     let world = World::new();
     let jwt = world.member("one").await;
     let (app, _) = enable(&world, &jwt).await;
@@ -240,7 +240,7 @@ async fn sensitive_acts_want_the_code_too_and_a_reset_keeps_the_factor() {
 }
 
 #[tokio::test]
-async fn codes_cannot_be_guessed_at_will() {
+async fn code_guesses_are_rate_limited() {
     let world = World::new();
     let jwt = world.member("one").await;
     let (app, codes) = enable(&world, &jwt).await;

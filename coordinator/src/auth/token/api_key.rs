@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said_without_the_text() {
+    fn errors_name_the_fault_without_the_key() {
         let text = ApiKeyText::generate(&SystemRandom).into_secret();
         let text = text.expose();
         let parse = |text: &str| ApiKeyText::parse(text).map(drop);
@@ -159,7 +159,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_made_is_read_back(bytes in prop::collection::vec(0_u8..248, 1..64)) {
+        fn generated_keys_round_trip(bytes in prop::collection::vec(0_u8..248, 1..64)) {
             let key = ApiKeyText::generate(&Played(bytes));
             let text = key.clone().into_secret();
             let read = ApiKeyText::parse(text.expose()).unwrap();
@@ -178,7 +178,7 @@ mod tests {
         }
 
         #[test]
-        fn nothing_else_is_a_key(text in "\\PC*", form in "buddo_key_[0-9A-Za-z]{30,42}") {
+        fn any_accepted_text_round_trips(text in "\\PC*", form in "buddo_key_[0-9A-Za-z]{30,42}") {
             for text in [text, form] {
                 if let Ok(key) = ApiKeyText::parse(&text) {
                     // One in four thousand million has a correct checksum: then it is a key.

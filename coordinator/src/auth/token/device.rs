@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_changed_or_made_up_is_nobodys() {
+    fn changed_or_forged_cookies_are_refused() {
         let now: Timestamp = "2026-05-21T10:00:00Z".parse().unwrap();
         let cookies = DeviceCookies::new(&[1; 32]);
         let one = email("one@example.com");

@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn rfc8725_3_1_only_the_one_algorithm_is_tried() {
+    fn rfc8725_3_1_only_one_algorithm_is_accepted() {
         let good = forged(&header(), &claims(), &KEY);
         assert_eq!(jwt("https://a.example").check(&good, NOW).unwrap(), login());
         let other = Header { typ: Some(TYPE.to_owned()), ..Header::new(Algorithm::HS512) };
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn rfc8725_3_11_another_type_of_jwt_is_no_login() {
+    fn rfc8725_3_11_another_jwt_type_is_refused_as_a_login() {
         for typ in [Some("JWT".to_owned()), Some("at+jwt".to_owned()), None] {
             let header = Header { typ, ..Header::new(ALGORITHM) };
             assert!(
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn another_key_is_not_believed() {
+    fn a_token_signed_with_another_key_is_refused() {
         let token = forged(&header(), &claims(), &[8; 32]);
         assert!(matches!(jwt("https://a.example").check(&token, NOW), Err(JwtError::Invalid)));
     }

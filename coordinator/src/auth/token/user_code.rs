@@ -69,7 +69,7 @@ mod tests {
     use crate::crypto::random::SystemRandom;
 
     #[test]
-    fn rfc8628_6_1_a_code_is_read_back_as_people_type_it() {
+    fn rfc8628_6_1_a_code_is_parsed_however_people_type_it() {
         let code = UserCode::generate(&SystemRandom);
         let shown = code.to_string();
         assert_eq!((shown.len(), &shown[4..5]), (9, "-"));
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_code_is_refused() {
+    fn malformed_codes_are_refused() {
         let long = "B".repeat(65);
         for text in ["", "BCDF-GHJ", "BCDF-GHJKL", "BCDF-GHJA", "BCDF-GHJ1", "BCDF/GHJK", &long] {
             assert!(UserCode::parse(text).is_none(), "{text}");
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn every_letter_comes_and_no_byte_favours_some() {
+    fn bytes_that_would_bias_the_letters_are_skipped() {
         #[derive(Debug)]
         struct Counting(std::sync::atomic::AtomicU8);
         impl Random for Counting {
@@ -107,7 +107,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_read_without_harm(text in ".{0,80}") {
+        fn any_accepted_text_round_trips(text in ".{0,80}") {
             if let Some(code) = UserCode::parse(&text) {
                 prop_assert_eq!(UserCode::parse(&code.to_string()), Some(code));
             }

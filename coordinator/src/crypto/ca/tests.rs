@@ -22,7 +22,7 @@ fn key() -> HostKey {
 }
 
 #[test]
-fn the_ca_is_made_once() {
+fn the_ca_is_created_once_and_a_damaged_one_is_an_error() {
     let directory = tempfile::tempdir().unwrap();
     let first = ca(directory.path()).fingerprint();
     assert_eq!(ca(directory.path()).fingerprint(), first);
@@ -31,7 +31,7 @@ fn the_ca_is_made_once() {
 }
 
 #[test]
-fn a_host_gets_its_own_name_and_no_other_whatever_it_asks() {
+fn a_host_certificate_ignores_requested_names() {
     let directory = tempfile::tempdir().unwrap();
     let ca = ca(directory.path());
     let mut asks = CertificateParams::new(vec![COORDINATOR_NAME.to_owned()]).unwrap();
@@ -68,7 +68,7 @@ fn a_request_that_does_not_prove_its_key_is_refused() {
 }
 
 #[test]
-fn a_rollover_keeps_the_old_one_in_front_until_it_is_retired() {
+fn a_rollover_serves_the_old_ca_until_it_is_retired() {
     let directory = tempfile::tempdir().unwrap();
     let ca = ca(directory.path());
     let old = ca.fingerprints().remove(0);
@@ -91,7 +91,7 @@ fn a_rollover_keeps_the_old_one_in_front_until_it_is_retired() {
 }
 
 #[test]
-fn a_crash_within_a_rollover_leaves_a_whole_ca() {
+fn a_crash_during_a_rollover_leaves_a_usable_ca() {
     let directory = tempfile::tempdir().unwrap();
     let first = ca(directory.path());
     let new = first.rotate().unwrap();

@@ -125,7 +125,7 @@ mod tests {
     use crate::crypto::random::SystemRandom;
 
     #[test]
-    fn a_file_is_read_back_and_one_of_before_keeps_its_fingerprints() {
+    fn a_key_file_round_trips_and_an_old_one_keeps_its_fingerprints() {
         let first = Secret::new(BASE64.encode([7; 32]));
         let old = Keyring::parse(&first).unwrap();
         let rotated = old.rotated(&SystemRandom).unwrap();
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_key_file_is_refused() {
+    fn malformed_key_files_are_refused() {
         let key = BASE64.encode([7; 32]);
         for text in [
             String::new(),

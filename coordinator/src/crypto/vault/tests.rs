@@ -27,7 +27,7 @@ fn env(n: u128, revision: u32) -> EncryptionContext {
 }
 
 #[test]
-fn opens_in_its_place_and_under_its_key_only() {
+fn opens_only_in_its_context_and_under_its_key() {
     let (_directory, vault) = vault();
     let sealed = vault.seal(env(1, 1), &Secret::new("DATABASE_URL")).unwrap();
     assert!(!sealed.windows(8).any(|window| window == b"DATABASE"));
@@ -66,7 +66,7 @@ fn every_changed_byte_is_noticed() {
 }
 
 #[test]
-fn a_damaged_key_file_is_no_new_key() {
+fn a_damaged_key_file_is_an_error_and_left_as_is() {
     let (directory, vault) = vault();
     let path = directory.path().join("master.key");
     std::fs::write(&path, "short").unwrap();
@@ -102,7 +102,7 @@ fn another_process_follows_a_rotation() {
 }
 
 #[test]
-fn the_first_form_is_read_at_the_upgrade_alone() {
+fn the_first_format_is_read_only_during_the_upgrade() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("master.key");
     secret_file::create(&path, &Secret::new(BASE64.encode([7; 32]))).unwrap();
@@ -116,7 +116,7 @@ fn the_first_form_is_read_at_the_upgrade_alone() {
 }
 
 #[test]
-fn what_was_encrypted_before_a_rotation_is_encrypted_again() {
+fn values_from_before_a_rotation_are_re_encrypted() {
     let (directory, vault) = vault();
     let plain = Secret::new("a");
     let before = vault.seal(env(1, 1), &plain).unwrap();

@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn takes_addresses_and_nothing_else() {
+    fn accepts_only_valid_addresses() {
         assert_eq!(Email::parse(" You@Example.com ").unwrap().as_str(), "You@Example.com");
         assert_eq!(Email::parse("You@Example.com").unwrap().key(), "you@example.com");
         for bad in [

@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_and_set_are_one() {
+    fn scopes_round_trip_as_text() {
         let scopes: KeyScopes = "secrets:read deployments:write secrets:read".parse().unwrap();
         assert_eq!(scopes.to_string(), "deployments:write secrets:read");
         assert!("deploy:manage".parse::<KeyScopes>().is_err());
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn who_only_looks_gives_no_key_that_writes() {
+    fn write_scopes_need_more_than_the_viewer_role() {
         for scope in KeyScope::ALL {
             let writes = scope.as_str().ends_with(":write");
             assert_eq!(scope.needs() > TeamRole::Viewer, writes, "{scope}");

@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn a_short_name_is_chosen_or_made() {
+    fn a_slug_is_given_or_derived_from_the_label() {
         let of = |text: &str| Slug::of(&Label::parse(text).unwrap()).map(|slug| slug.to_string());
         assert_eq!(of("Acme  Web, Inc.").unwrap(), "acme-web-inc");
         assert_eq!(of("-- A1 --").unwrap(), "a1");

@@ -56,7 +56,7 @@ mod tests {
     const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
 
     #[test]
-    fn rfc7636_appendix_b_vector() {
+    fn rfc7636_appendix_b_matches_the_test_vector() {
         let challenge = Challenge::parse(CHALLENGE).unwrap();
         assert!(challenge.matches(VERIFIER).unwrap());
         assert!(!challenge.matches(&VERIFIER.replace('d', "e")).unwrap());
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn rfc7636_4_2_a_challenge_is_a_sha256() {
+    fn rfc7636_4_2_malformed_challenges_are_refused() {
         for bad in ["", "abc", VERIFIER.get(1..).unwrap(), &format!("{CHALLENGE}=")] {
             assert!(Challenge::parse(bad).is_err(), "{bad}");
         }

@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn rfc8252_7_3_the_port_of_a_loopback_uri_is_free() {
+    fn rfc8252_7_3_a_loopback_uri_allows_any_port() {
         let registered = uri("http://127.0.0.1/callback");
         assert!(registered.allows(&uri("http://127.0.0.1:51004/callback")));
         assert!(!registered.allows(&uri("http://127.0.0.1:51004/other")));
@@ -167,14 +167,14 @@ mod tests {
     }
 
     #[test]
-    fn csp3_2_3_1_a_policy_names_where_a_form_leads() {
+    fn csp3_2_3_1_a_policy_names_the_forms_redirect_origin() {
         assert_eq!(uri("https://a.example:8443/cb?x").form_source(), "https://a.example:8443");
         assert_eq!(uri("http://127.0.0.1:5000/cb").form_source(), "http://127.0.0.1:5000");
         assert_eq!(uri("http://[::1]:5000/cb").form_source(), "http:");
     }
 
     #[test]
-    fn the_answer_keeps_the_registered_query() {
+    fn the_redirect_keeps_the_registered_query() {
         let answer = uri("https://a.example/cb?tenant=7").with_query([("state", "a b&c")]);
         assert_eq!(answer, "https://a.example/cb?tenant=7&state=a+b%26c");
     }

@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_and_roles_are_one() {
+    fn roles_round_trip_as_text() {
         for role in OrgRole::ALL {
             assert_eq!(role.as_str().parse::<OrgRole>().unwrap(), role);
             assert!("".parse::<OrgRole>().unwrap_err().to_string().contains(role.as_str()));
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn only_an_owner_rules_equals() {
+    fn only_an_owner_can_manage_its_own_rank() {
         for (role, rules) in [
             (OrgRole::Owner, [true, true, true]),
             (OrgRole::Admin, [false, false, true]),
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_team_is_open_to_members_of_its_organisation_alone() {
+    fn a_team_role_needs_organisation_membership() {
         let viewer = Some(TeamRole::Viewer);
         assert_eq!(effective(None, viewer), None);
         assert_eq!(effective(Some(OrgRole::Member), None), None);

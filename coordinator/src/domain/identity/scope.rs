@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_and_set_are_one() {
+    fn scopes_round_trip_as_text() {
         let scopes: Scopes = "deploy:manage  profile:read deploy:manage".parse().unwrap();
         assert_eq!(scopes.to_string(), "profile:read deploy:manage");
         assert!(scopes.is_subset(&Scopes::of_apps()));

@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_rule_refuses_with_its_reason() {
+    fn each_violated_rule_has_its_own_error() {
         assert_eq!(Username::parse("My-op_1").unwrap().key(), "my-op_1");
         assert_eq!(Username::parse("ab").unwrap_err(), UsernameError::Length(2));
         assert_eq!(Username::parse(&"a".repeat(33)).unwrap_err(), UsernameError::Length(33));

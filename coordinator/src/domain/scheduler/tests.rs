@@ -22,7 +22,7 @@ fn with(host: Candidate, apps: &[u64]) -> Candidate {
 }
 
 #[test]
-fn a_document_does_not_outgrow_what_hosts_take() {
+fn a_hosts_document_stays_within_the_size_limit() {
     let mut nearly = host(1, 9000, OPEN);
     nearly.load.env_bytes = MAX_ENV_BYTES - 10;
     let smaller = host(2, 1000, OPEN);
@@ -44,7 +44,7 @@ fn a_document_does_not_outgrow_what_hosts_take() {
 }
 
 #[test]
-fn an_account_takes_no_more_than_its_share_of_a_host() {
+fn an_accounts_share_of_a_host_is_bounded() {
     let env = |env_bytes| Demand { memory_mb: 256, env_bytes };
     let mine = Candidate { account_env_bytes: MAX_ACCOUNT_ENV_BYTES - 10, ..host(1, 9000, OPEN) };
     let other = host(2, 2000, OPEN);
@@ -57,7 +57,7 @@ fn an_account_takes_no_more_than_its_share_of_a_host() {
 }
 
 #[test]
-fn a_host_keeps_room_for_a_helper_each_and_one_update_of_its_largest_app() {
+fn a_host_keeps_room_for_helpers_and_an_update_of_its_largest_app() {
     // 2 × 256, and one of them twice; plus 4 × 3.2 MB.
     let full = with(host(1, 1024, OPEN), &[256, 256]);
     assert_eq!(place(app(256), &[full]), Err(NoRoom::Memory { needed: 256, free: 243 }));
@@ -70,7 +70,7 @@ fn a_host_keeps_room_for_a_helper_each_and_one_update_of_its_largest_app() {
 }
 
 #[test]
-fn fm_69_nothing_new_goes_to_a_host_that_is_lost_locked_or_drained() {
+fn fm_69_lost_locked_or_drained_hosts_get_no_new_apps() {
     for why in [Closed::Lost, Closed::Locked, Closed::Drained, Closed::Short, Closed::Unknown] {
         let closed = host(1, 90_000, Availability::Closed(why));
         let small = host(2, 1000, OPEN);
@@ -93,7 +93,7 @@ fn refusals_say_what_is_missing() {
 }
 
 #[test]
-fn a_host_that_is_away_is_the_last_resort() {
+fn an_unreachable_host_is_the_last_resort() {
     let hosts = [host(1, 8000, Availability::Away), host(2, 1000, OPEN)];
     assert_eq!(place(app(256), &hosts), Ok(hosts[1].id));
     assert_eq!(place(app(2000), &hosts), Ok(hosts[0].id));
@@ -118,7 +118,7 @@ fn any_hosts() -> impl Strategy<Value = Vec<Candidate>> {
 
 proptest! {
     #[test]
-    fn the_choice_fits_and_none_that_fits_is_missed(hosts in any_hosts(), needed in 1..4096u64) {
+    fn a_host_is_chosen_exactly_if_one_fits(hosts in any_hosts(), needed in 1..4096u64) {
         let demand = app(needed);
         // The same condition, spelled out: all limits, the largest twice, one helper per container.
         let fits = |host: &&Candidate| {
@@ -159,7 +159,7 @@ proptest! {
 
     /// The size a refusal offers does fit, and one MiB more does not.
     #[test]
-    fn the_largest_hole_is_told_exactly(hosts in any_hosts()) {
+    fn a_refusal_names_the_largest_size_that_fits(hosts in any_hosts()) {
         if let Err(NoRoom::Memory { free, .. }) = place(app(100_000), &hosts) {
             prop_assert!(free == 0 || place(app(free), &hosts).is_ok());
             prop_assert!(place(app(free + 1), &hosts).is_err());

@@ -15,7 +15,7 @@ fn with_env(bytes: usize) -> CreateDeployment {
 }
 
 #[tokio::test]
-async fn a_first_deploy_has_nothing_to_put_back() {
+async fn a_first_deploy_has_no_guard() {
     let mut story = Story::begin().await;
     let first = story.desired().await;
     assert_eq!((first.guard, first.kept_images), (None, vec![]));
@@ -25,7 +25,7 @@ async fn a_first_deploy_has_nothing_to_put_back() {
 }
 
 #[tokio::test]
-async fn a_new_revision_is_guarded_with_all_that_brings_the_old_one_back() {
+async fn a_new_revisions_guard_contains_the_whole_fallback() {
     let mut story = Story::of(World::new(), with_env(5)).await;
     story.goes_live(1).await;
     story.restart().await;
@@ -43,7 +43,7 @@ async fn a_new_revision_is_guarded_with_all_that_brings_the_old_one_back() {
 }
 
 #[tokio::test]
-async fn a_guard_leaves_the_document_when_it_is_surely_over() {
+async fn an_expired_guard_is_dropped_from_the_document() {
     let mut story = Story::begin().await;
     story.goes_live(1).await;
     story.restart().await;
@@ -87,7 +87,7 @@ async fn images_of_kept_revisions_are_named_once_each() {
 }
 
 #[tokio::test]
-async fn the_same_state_makes_the_same_document_but_for_what_is_sealed() {
+async fn the_same_state_makes_the_same_document() {
     let mut story = Story::begin().await;
     story.goes_live(1).await;
     story.restart().await;
@@ -98,7 +98,7 @@ async fn the_same_state_makes_the_same_document_but_for_what_is_sealed() {
 }
 
 #[tokio::test]
-async fn guards_stay_within_the_room_that_documents_have() {
+async fn guards_stay_within_the_document_size_limit() {
     let mut story = Story::of(World::new(), with_env(1000)).await;
     story.goes_live(1).await;
     story.restart().await;
@@ -118,7 +118,7 @@ async fn guards_stay_within_the_room_that_documents_have() {
 }
 
 #[tokio::test]
-async fn strategy_and_domains_are_the_revisions_own() {
+async fn strategy_and_domains_come_from_the_revision() {
     let request = CreateDeployment {
         strategy: Some("recreate".to_owned()),
         tier: Some("bitcoin-pro".to_owned()),

@@ -82,7 +82,7 @@ fn held(story: &Story) -> Option<String> {
 #[case::more_replicas_than_hosts_take("UPDATE services SET replicas = 33 WHERE deployment_id = ?1")]
 #[case::a_corrupt_row("UPDATE deployments SET team_id = 'no id' WHERE id = ?1")]
 #[tokio::test]
-async fn fm_64_what_cannot_be_read_is_held_as_it_was_and_the_rest_goes_on(#[case] damage: &str) {
+async fn fm_64_an_unreadable_app_keeps_its_last_entry_and_others_go_on(#[case] damage: &str) {
     let (story, other) = two().await;
     let before = story.manifest().await;
     if damage.is_empty() {
@@ -110,7 +110,7 @@ async fn fm_64_what_cannot_be_read_is_held_as_it_was_and_the_rest_goes_on(#[case
 }
 
 #[tokio::test]
-async fn fm_64_what_is_held_is_stopped_all_the_same_and_ends_when_it_can_be_read() {
+async fn fm_64_a_held_app_can_be_stopped_and_recovers_once_readable() {
     let (story, _) = two().await;
     let before = story.manifest().await;
     flip(&story);
@@ -128,7 +128,7 @@ async fn fm_64_what_is_held_is_stopped_all_the_same_and_ends_when_it_can_be_read
 }
 
 #[tokio::test]
-async fn fm_64_what_its_host_never_had_is_left_out_and_told() {
+async fn fm_64_an_unreadable_app_new_to_its_host_is_left_out_and_reported() {
     let story = Story::of(World::new(), with_env("my-app")).await;
     flip(&story);
     assert!(story.manifest().await.deployments.is_empty());
@@ -137,7 +137,7 @@ async fn fm_64_what_its_host_never_had_is_left_out_and_told() {
 }
 
 #[tokio::test]
-async fn fm_64_a_host_keeps_what_it_has_where_its_last_document_cannot_be_read() {
+async fn fm_64_no_document_is_built_if_the_last_one_is_unreadable_too() {
     let (story, other) = two().await;
     change_host(&story, "UPDATE documents SET envelope = x'00' WHERE host_id = ?1");
     // Nothing has to be held: the next document is complete.
@@ -158,7 +158,7 @@ async fn fm_64_a_host_keeps_what_it_has_where_its_last_document_cannot_be_read()
 }
 
 #[tokio::test]
-async fn fm_64_what_cannot_be_decrypted_is_not_brought_up_and_says_what_to_do() {
+async fn fm_64_an_undecryptable_revision_is_refused_with_advice() {
     let mut story = Story::of(World::new(), with_env("my-app")).await;
     story.goes_live(1).await;
     story.restart().await;
@@ -174,7 +174,7 @@ async fn fm_64_what_cannot_be_decrypted_is_not_brought_up_and_says_what_to_do() 
 }
 
 #[tokio::test]
-async fn fm_64_what_cannot_be_read_of_a_revision_keeps_nothing_from_being_destroyed() {
+async fn fm_64_an_app_with_an_unreadable_revision_can_be_destroyed() {
     let (story, other) = two().await;
     change(&story, "UPDATE revisions SET domains = 'no JSON' WHERE deployment_id = ?1");
     deployments::destroy(&story.world.state, owner(1), story.id).await.unwrap();
@@ -183,7 +183,7 @@ async fn fm_64_what_cannot_be_read_of_a_revision_keeps_nothing_from_being_destro
 }
 
 #[tokio::test]
-async fn fm_64_a_guard_that_cannot_be_read_is_left_out_alone() {
+async fn fm_64_only_the_unreadable_guard_is_left_out() {
     let mut story = Story::of(World::new(), with_env("my-app")).await;
     story.goes_live(1).await;
     story.restart().await;
@@ -196,7 +196,7 @@ async fn fm_64_a_guard_that_cannot_be_read_is_left_out_alone() {
 }
 
 #[tokio::test]
-async fn fm_64_reports_about_others_are_taken_beside_a_corrupt_row() {
+async fn fm_64_a_corrupt_row_does_not_block_reports_about_others() {
     let (story, other) = two().await;
     change(&story, "UPDATE deployments SET team_id = 'no id' WHERE id = ?1");
     let state = &story.world.state;

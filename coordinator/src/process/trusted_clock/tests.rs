@@ -18,7 +18,7 @@ fn keeper() -> (Arc<ManualClock>, Timekeeper) {
 }
 
 #[test]
-fn fm_10_time_that_passes_is_believed_and_a_jump_either_way_is_not() {
+fn fm_10_elapsed_time_is_trusted_and_a_jump_either_way_is_not() {
     for jump in [DAYS, -DAYS, SignedDuration::from_mins(11), SignedDuration::from_hours(8766)] {
         let (clock, time) = keeper();
         clock.advance(SignedDuration::from_hours(400 * 24));
@@ -40,7 +40,7 @@ fn fm_10_time_that_passes_is_believed_and_a_jump_either_way_is_not() {
 }
 
 #[test]
-fn an_hour_without_a_further_jump_is_enough() {
+fn a_clock_is_trusted_after_an_hour_without_a_further_jump() {
     let (clock, time) = keeper();
     clock.jump(DAYS);
     assert!(time.check().is_err());
@@ -60,7 +60,7 @@ fn an_hour_without_a_further_jump_is_enough() {
 }
 
 #[test]
-fn most_of_all_hosts_vouch_for_the_clock_and_none_can_do_so_alone() {
+fn a_majority_of_hosts_can_confirm_the_clock_and_one_alone_cannot() {
     let (clock, time) = keeper();
     time.set_hosts(3);
     clock.jump(DAYS);
@@ -77,7 +77,7 @@ fn most_of_all_hosts_vouch_for_the_clock_and_none_can_do_so_alone() {
 }
 
 #[test]
-fn what_hosts_said_before_a_jump_says_nothing_of_it() {
+fn host_answers_before_a_jump_do_not_count() {
     let (clock, time) = keeper();
     time.set_hosts(1);
     assert!(!time.heard(host(1), clock.now()));
@@ -90,7 +90,7 @@ fn what_hosts_said_before_a_jump_says_nothing_of_it() {
 }
 
 #[test]
-fn an_administrator_confirms_a_jump_that_was_and_none_to_come() {
+fn an_administrator_can_confirm_only_a_past_jump() {
     let (clock, time) = keeper();
     time.confirmed(clock.now());
     clock.jump(DAYS);
@@ -108,7 +108,7 @@ fn an_administrator_confirms_a_jump_that_was_and_none_to_come() {
 }
 
 #[test]
-fn after_a_start_an_hour_away_is_believed_and_more_is_not() {
+fn at_start_the_clock_is_trusted_within_an_hour_of_the_last_time_seen() {
     for (away, believed) in [(59, true), (61, false), (3 * 24 * 60, false), (-61, false)] {
         let (clock, time) = keeper();
         let seen = clock.now() - SignedDuration::from_mins(away);
@@ -122,7 +122,7 @@ proptest! {
     /// jump, a time later than what really passed is not trusted, except for the slack of each
     /// check.
     #[test]
-    fn no_row_of_jumps_is_believed_without_a_reason(
+    fn no_sequence_of_jumps_is_trusted_unconfirmed(
         steps in prop::collection::vec((0..50_i64, -100_000..100_000_i64), 1..30),
     ) {
         let (clock, time) = keeper();

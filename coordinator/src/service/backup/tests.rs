@@ -100,7 +100,7 @@ impl Doors {
 }
 
 #[tokio::test]
-async fn what_a_backup_holds_is_there_again_and_what_came_later_is_not() {
+async fn a_restore_returns_to_the_state_of_the_backup() {
     let world = World::new();
     let (host, _) = world.host(1, 4096).await;
     let (jwt, access) = member(&world).await;
@@ -143,7 +143,7 @@ async fn what_a_backup_holds_is_there_again_and_what_came_later_is_not() {
 }
 
 #[tokio::test]
-async fn sessions_go_on_where_that_is_asked_for() {
+async fn a_restore_keeps_sessions_if_asked_to() {
     let world = World::new();
     let (jwt, access) = member(&world).await;
     let doors = Doors::of(&world, &jwt, &access).await;
@@ -154,7 +154,7 @@ async fn sessions_go_on_where_that_is_asked_for() {
 }
 
 #[tokio::test]
-async fn a_database_in_use_and_one_that_is_there_are_left_alone() {
+async fn existing_files_and_a_database_in_use_are_not_overwritten() {
     let world = World::new();
     member(&world).await;
     let file = backed_up(&world, "backup.db").await;
@@ -177,7 +177,7 @@ async fn a_database_in_use_and_one_that_is_there_are_left_alone() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_no_backup_changes_nothing() {
+async fn an_invalid_backup_changes_nothing() {
     let world = World::new();
     member(&world).await;
     let whole = fs::read(backed_up(&world, "whole.db").await).unwrap();
@@ -207,7 +207,7 @@ async fn a_file_that_is_no_backup_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_backup_from_before_a_rotation_wants_the_key_of_its_time() {
+async fn a_backup_from_before_a_rotation_needs_its_old_key() {
     let world = World::new();
     world.host(1, 4096).await;
     let (_, access) = member(&world).await;

@@ -28,7 +28,7 @@ async fn sweep(world: &World) {
 }
 
 #[tokio::test]
-async fn fm_62_nothing_is_forgotten_for_a_jump_of_the_clock() {
+async fn fm_62_a_clock_jump_expires_no_tokens_or_logins() {
     let world = World::new();
     let jwt = world.member("one").await;
     world.cli_tokens(&jwt).await;
@@ -73,7 +73,7 @@ async fn fm_62_nothing_is_signed_until_the_jump_is_confirmed() {
 }
 
 #[tokio::test]
-async fn fm_62_a_document_from_the_future_is_replaced_once_the_clock_is_right() {
+async fn fm_62_a_document_from_the_future_is_replaced_after_correction() {
     let story = Story::begin().await;
     let (state, clock) = (&story.world.state, &story.world.clock);
     // Below the doubt threshold, but above what a host accepts.
@@ -86,7 +86,7 @@ async fn fm_62_a_document_from_the_future_is_replaced_once_the_clock_is_right() 
 }
 
 #[tokio::test]
-async fn fm_10_a_coordinator_that_was_away_for_days_waits_until_its_clock_is_vouched_for() {
+async fn fm_10_after_days_of_downtime_the_clock_is_in_doubt_until_trusted() {
     let world = World::new();
     let (state, clock) = (&world.state, &world.clock);
     begin(state).await.unwrap();

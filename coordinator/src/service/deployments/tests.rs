@@ -33,7 +33,7 @@ fn subdomain_is_taken(refused: &DeployError) -> bool {
 }
 
 #[tokio::test]
-async fn a_create_of_its_name_mends_a_first_deploy_that_failed() {
+async fn a_create_with_its_name_replaces_a_failed_first_deploy() {
     let mut story = Story::begin().await;
     let wrong = story.id;
     assert!(subdomain_is_taken(&of_name(&story.world, "my-app").await.unwrap_err()), "it is begun");
@@ -63,7 +63,7 @@ async fn a_create_of_its_name_mends_a_first_deploy_that_failed() {
 }
 
 #[tokio::test]
-async fn what_served_once_or_was_stopped_keeps_its_name() {
+async fn a_deployment_that_served_or_was_stopped_keeps_its_name() {
     let mut story = Story::begin().await;
     story.goes_live(1).await;
     story.restart().await;
@@ -81,7 +81,7 @@ async fn what_served_once_or_was_stopped_keeps_its_name() {
 }
 
 #[tokio::test]
-async fn a_create_that_is_refused_leaves_the_failed_one_as_it_is() {
+async fn a_refused_create_leaves_the_failed_deployment_unchanged() {
     let mut story = Story::begin().await;
     story.report(status(story.id, 1, Phase::Failed, None)).await;
     let refused =
@@ -92,7 +92,7 @@ async fn a_create_that_is_refused_leaves_the_failed_one_as_it_is() {
 }
 
 #[tokio::test]
-async fn failed_first_deploys_do_not_count_up_to_the_limit_itself() {
+async fn failed_first_deploys_do_not_use_up_the_limit() {
     let world = World::with(|config| config.limits.deployments_per_account = 2);
     let mut story = Story::of(world, request("bad-1")).await;
     story.report(status(story.id, 1, Phase::Failed, None)).await;
@@ -113,7 +113,7 @@ async fn failed_first_deploys_do_not_count_up_to_the_limit_itself() {
 }
 
 #[tokio::test]
-async fn a_deploy_that_another_act_ended_has_not_failed() {
+async fn a_deploy_ended_by_another_action_is_superseded_not_failed() {
     let mut story = Story::begin().await;
     story.report(status(story.id, 1, Phase::Pulling, None)).await;
     story.restart().await;
@@ -137,7 +137,7 @@ async fn a_deploy_that_another_act_ended_has_not_failed() {
 /// A later version reads it back: what is renamed in it, or becomes required, breaks replays for a
 /// day.
 #[tokio::test]
-async fn what_is_kept_for_a_key_has_this_form() {
+async fn the_stored_idempotency_result_matches_the_snapshot() {
     let world = World::new();
     world.host(1, 4096).await;
     let key = IdempotencyKey::parse(b"k-1").unwrap();

@@ -46,7 +46,7 @@ mod tests {
     use crate::testing::World;
 
     #[tokio::test]
-    async fn every_hosts_next_document_is_newer_than_any_before_the_backup() {
+    async fn an_epoch_raise_makes_every_hosts_next_document_newer() {
         let world = World::new();
         let (first, _) = world.host(1, 4096).await;
         let (second, _) = world.host(2, 4096).await;

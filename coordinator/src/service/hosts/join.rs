@@ -305,7 +305,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses() {
+    fn validates_addresses() {
         for good in ["127.0.0.1:7443", "[::1]:1", "host-1.example.com:443", "host1:65535"] {
             assert!(is_address(good), "{good}");
         }

@@ -50,7 +50,7 @@ fn rotation(world: &World) -> Result<Rotation, AtRestError> {
 }
 
 #[tokio::test]
-async fn a_rotation_that_is_killed_after_any_step_goes_on_and_nothing_is_ever_unreadable() {
+async fn a_rotation_killed_at_any_step_resumes_with_every_value_readable() {
     // Begin, values, note, end.
     for killed_after in 0..=4 {
         let (world, secret) = filled().await;
@@ -89,7 +89,7 @@ async fn a_rotation_that_is_killed_after_any_step_goes_on_and_nothing_is_ever_un
 }
 
 #[tokio::test]
-async fn a_rotation_stores_a_few_values_at_a_time_until_none_is_left() {
+async fn a_rotation_re_encrypts_every_value_in_small_batches() {
     let (world, _) = filled().await;
     let sealing = Arc::clone(&world.state.vault);
     let added: Result<(), StoreError> = world
@@ -170,7 +170,7 @@ async fn a_rotation_covers_every_service_and_each_value_stays_in_its_place() {
 
 /// Time advances only for waiting tasks.
 #[tokio::test]
-async fn a_rotation_leaves_the_database_to_others_after_each_transaction() {
+async fn a_rotation_pauses_after_each_transaction() {
     let (world, _) = filled().await;
     let (mut rotation, now) = (rotation(&world).unwrap(), world.clock.now());
     assert_eq!(rotation.step(&SystemRandom, now).await.unwrap(), Step::Began);
@@ -190,7 +190,7 @@ async fn two_rotations_at_once_are_refused() {
 }
 
 #[tokio::test]
-async fn the_old_key_is_kept_as_long_as_a_value_needs_it() {
+async fn the_old_key_is_kept_while_a_value_cannot_be_re_encrypted() {
     let (world, _) = filled().await;
     let values: Result<Vec<SealedValue>, StoreError> =
         world.state.store.read(|tables| tables.sealed_otherwise(&[0; 12], 1000)).await;
@@ -221,7 +221,7 @@ async fn the_old_key_is_kept_as_long_as_a_value_needs_it() {
 }
 
 #[tokio::test]
-async fn values_of_the_first_form_get_the_present_one_before_anything_is_served() {
+async fn values_in_the_first_format_are_upgraded_once_at_startup() {
     let (world, secret) = filled().await;
     let account = AccountId::new(world.account_id("one").await);
     let place = EncryptionContext::TotpSecret(account);
@@ -252,7 +252,7 @@ async fn put(world: &World, place: EncryptionContext, by: Vec<u8>) {
 
 /// A concurrent destroy or deploy is not overwritten.
 #[tokio::test]
-async fn what_changed_while_it_was_encrypted_stays_as_it_is() {
+async fn a_value_changed_during_re_encryption_is_not_overwritten() {
     let (world, _) = filled().await;
     let write = world.state.store.write(|tables| {
         let value = tables.sealed_otherwise(&[0; 12], 1)?.remove(0);

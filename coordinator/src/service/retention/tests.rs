@@ -15,7 +15,7 @@ async fn story(n: u32) -> Story {
 }
 
 #[tokio::test]
-async fn what_is_old_is_forgotten_once_and_the_audit_log_keeps_that_it_was() {
+async fn old_revisions_are_pruned_once_and_the_pruning_is_audited() {
     let story = story(5).await;
     assert_eq!(sweep(&story.world.state).await.unwrap(), 3);
     assert_eq!(story.revisions().await, [5, 4]);
@@ -36,7 +36,7 @@ async fn what_is_old_is_forgotten_once_and_the_audit_log_keeps_that_it_was() {
 }
 
 #[tokio::test]
-async fn what_is_in_use_stays_however_old() {
+async fn revisions_in_use_are_kept_however_old() {
     let mut story = story(5).await;
     // Back to 1, which now is both serving and desired.
     story.roll_back(Some(1)).await.unwrap();
@@ -49,7 +49,7 @@ async fn what_is_in_use_stays_however_old() {
 }
 
 #[tokio::test]
-async fn images_that_documents_keep_are_those_of_what_stays() {
+async fn pruning_does_not_change_the_kept_images() {
     let story = story(5).await;
     let before = story.desired().await.kept_images;
     sweep(&story.world.state).await.unwrap();
@@ -60,7 +60,7 @@ async fn images_that_documents_keep_are_those_of_what_stays() {
 }
 
 #[tokio::test]
-async fn all_deployments_are_looked_at_and_destroyed_ones_left() {
+async fn every_deployment_is_pruned_except_destroyed_ones() {
     let mut story = story(4).await;
     let other =
         deployments::create(&story.world.state, owner(1), None, request("other"), None).await;

@@ -105,7 +105,7 @@ fn without_triggers(connection: &Connection) {
 }
 
 #[test]
-fn the_database_refuses_to_edit_a_log() {
+fn the_database_refuses_edits_of_the_audit_logs() {
     let (_directory, connection) = filled(8);
     for table in LOGS.iter().map(|log| log.table).chain(["audit_chain"]) {
         for sql in [
@@ -140,7 +140,7 @@ fn the_first_broken_entry_is_named() {
 }
 
 #[test]
-fn an_entry_that_was_added_from_outside_is_found() {
+fn an_entry_added_outside_the_chain_is_detected() {
     let (_directory, connection) = filled(4);
     let sql = "INSERT INTO admin_audit (action, at, details) VALUES ('x', 1, '{}')";
     connection.execute_batch(sql).unwrap();
@@ -148,7 +148,7 @@ fn an_entry_that_was_added_from_outside_is_found() {
 }
 
 #[test]
-fn old_entries_are_forgotten_from_the_beginning_and_the_rest_still_holds() {
+fn pruning_the_oldest_entries_keeps_the_chain_valid() {
     let (_directory, mut connection) = filled(20);
     let prune = |connection: &mut Connection, cutoff, most| {
         let transaction = connection.transaction().unwrap();
@@ -189,7 +189,7 @@ fn old_entries_are_forgotten_from_the_beginning_and_the_rest_still_holds() {
 }
 
 #[test]
-fn entries_from_before_the_chain_are_taken_in_once() {
+fn entries_from_before_the_chain_are_chained_once() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a.db");
     let old = migrate::before_the_chain(&path);
@@ -215,7 +215,7 @@ proptest! {
 
     /// Any edit of a column, deletion, exchange of two entries or links, or cut is detected.
     #[test]
-    fn any_change_from_outside_is_found(
+    fn any_outside_change_is_detected(
         what in 0_u8..6,
         log in 0_usize..5,
         one in 1_i64..5,

@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn a_few_pages_wait_for_more() {
+    fn a_checkpoint_waits_for_enough_pages() {
         let log = Log::new();
         log.commit(PAGES / 2);
         look(&log.looks).unwrap();
@@ -112,7 +112,7 @@ mod tests {
 
     /// As under steady commits, where each checkpoint leaves what was committed during it.
     #[test]
-    fn a_long_log_begins_again_though_few_of_its_pages_are_missing_in_the_file() {
+    fn a_long_wal_is_restarted_even_if_few_pages_are_pending() {
         let log = Log::new();
         log.commit(LONG);
         let mut reader = migrate::open_reader(&log.directory.path().join("a.db")).unwrap();
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_waited_for() {
+    fn a_checkpoint_does_not_wait_for_a_writer() {
         let mut log = Log::new();
         log.commit(LONG);
         let writing = log.writer.transaction_with_behavior(TransactionBehavior::Immediate).unwrap();

@@ -5,7 +5,7 @@ use super::migrate;
 /// A new column of bytes must be classified: what must be read again is encrypted and listed
 /// in `sql/sealed.rs`, what is only compared is a hash.
 #[test]
-fn every_column_of_bytes_is_known() {
+fn every_blob_column_is_classified() {
     let directory = tempfile::tempdir().unwrap();
     let connection = migrate::open(&directory.path().join("a.db")).unwrap();
     let sql = "SELECT s.name || '.' || c.name FROM sqlite_schema s, pragma_table_info(s.name) c

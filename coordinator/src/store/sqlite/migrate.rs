@@ -156,12 +156,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fm_17_the_linked_sqlite_has_a_sound_wal_mode() {
+    fn fm_17_the_linked_sqlite_is_recent_enough_for_safe_wal() {
         assert!(rusqlite::version_number() >= OLDEST_SQLITE, "{}", rusqlite::version());
     }
 
     #[test]
-    fn who_waits_for_another_process_looks_often_and_gives_up_after_a_while() {
+    fn the_busy_handler_polls_often_until_its_timeout() {
         let waits: Vec<Duration> = (0..).map_while(until_next_look).collect();
         assert!(waits.iter().all(|wait| *wait <= Duration::from_millis(2)));
         assert_eq!(waits.iter().sum::<Duration>(), BUSY_TIMEOUT);
@@ -169,7 +169,7 @@ mod tests {
 
     /// SQLite's own timeout would poll after 1, 3, 8, 18, 33, 53, 78, 103, 128, 178, 228, 328 … ms.
     #[test]
-    fn who_waits_for_another_process_goes_on_soon_after_it() {
+    fn a_waiting_writer_continues_soon_after_the_lock_is_released() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a.db");
         let (mut holds, mut waits) = (open(&path).unwrap(), open(&path).unwrap());
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn the_steps_are_valid() {
+    fn the_migrations_are_valid() {
         Migrations::from_slice(STEPS).validate().unwrap();
     }
 
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn fm_48_a_database_of_the_version_before_keeps_what_its_revisions_mean() {
+    fn fm_48_migrating_keeps_the_meaning_of_revisions() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a.db");
         let mut old = Connection::open(&path).unwrap();
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn mail_that_waited_before_an_upgrade_waits_after_it() {
+    fn queued_mail_survives_an_upgrade() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a.db");
         let mut old = Connection::open(&path).unwrap();
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn accounts_of_the_version_before_get_a_team_which_has_what_they_deployed() {
+    fn migrating_moves_each_accounts_deployments_to_its_personal_team() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a.db");
         let mut old = Connection::open(&path).unwrap();
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn who_deploys_on_a_tier_that_is_closed_now_goes_on_and_points_stay_open() {
+    fn migrating_grants_accounts_the_restricted_tiers_they_use() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a.db");
         let mut old = Connection::open(&path).unwrap();
@@ -354,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_does_not_migrate_what_an_older_daemon_has_open() {
+    fn a_database_open_in_an_older_daemon_is_not_migrated() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a.db");
         drop(before_the_chain(&path));

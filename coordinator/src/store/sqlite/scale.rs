@@ -211,7 +211,7 @@ fn forget_answers(tx: &mut Tx<'_>) {
 }
 
 #[test]
-fn nothing_that_is_done_often_costs_more_in_a_larger_database() {
+fn frequent_operations_do_not_slow_down_as_the_database_grows() {
     type Act = fn(&mut Tx<'_>);
     let acts: [(&str, Act); 11] = [
         ("create", create),
@@ -242,7 +242,7 @@ fn nothing_that_is_done_often_costs_more_in_a_larger_database() {
 
 /// The counters of the generated database match its deployments.
 #[test]
-fn what_was_filled_is_counted() {
+fn generated_load_counters_match_their_deployments() {
     let filled = Filled::of(1);
     let tx = Tx::new(&filled.connection);
     assert_eq!(tx.miscounted_hosts(10).unwrap(), [] as [HostId; 0]);
@@ -250,7 +250,7 @@ fn what_was_filled_is_counted() {
 }
 
 #[test]
-fn a_page_of_hosts_goes_on_where_the_last_one_ended() {
+fn pages_of_hosts_continue_where_the_last_one_ended() {
     let filled = Filled::of(2);
     let sql = "UPDATE hosts SET unreachable_since = 1 WHERE rowid % 3 = 0;
                UPDATE hosts SET removed_at = 1 WHERE rowid % 5 = 0;";
@@ -281,7 +281,7 @@ fn a_page_of_hosts_goes_on_where_the_last_one_ended() {
 
 /// Hosts report and connect all the time.
 #[test]
-fn what_changes_nothing_for_placement_writes_no_load() {
+fn updates_irrelevant_to_placement_do_not_write_the_load() {
     let filled = Filled::of(1);
     let total = || -> i64 {
         let sql = "SELECT total_changes()";

@@ -24,7 +24,7 @@ async fn take(store: &Store, n: u8) -> bool {
 }
 
 #[tokio::test]
-async fn what_was_committed_is_there_after_a_reopen() {
+async fn commits_survive_a_reopen() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a.db");
     let store = Store::open(&path).unwrap();
@@ -35,7 +35,7 @@ async fn what_was_committed_is_there_after_a_reopen() {
 
 /// The machine is gone right after the answer: only what is in the files by then counts.
 #[tokio::test]
-async fn fm_16_what_was_acknowledged_is_in_the_files_and_synced_in_full() {
+async fn fm_16_an_acknowledged_commit_is_on_disk_and_fully_synced() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a.db");
     let store = Store::open(&path).unwrap();
@@ -58,7 +58,7 @@ async fn fm_16_what_was_acknowledged_is_in_the_files_and_synced_in_full() {
 }
 
 #[tokio::test]
-async fn an_error_undoes_its_own_work_and_no_others() {
+async fn an_error_rolls_back_only_its_own_transaction() {
     let directory = tempfile::tempdir().unwrap();
     let store = Store::open(&directory.path().join("a.db")).unwrap();
     // Sent together, so that they can share a commit.
@@ -76,7 +76,7 @@ async fn an_error_undoes_its_own_work_and_no_others() {
 }
 
 #[tokio::test]
-async fn a_panic_undoes_its_own_work_and_the_store_goes_on() {
+async fn a_panic_rolls_back_its_transaction_and_the_store_keeps_working() {
     let directory = tempfile::tempdir().unwrap();
     let store = Store::open(&directory.path().join("a.db")).unwrap();
     let panicked: Result<(), StoreError> = store
@@ -94,7 +94,7 @@ async fn a_panic_undoes_its_own_work_and_the_store_goes_on() {
 }
 
 #[tokio::test]
-async fn reads_that_take_long_hold_no_others_up() {
+async fn long_reads_do_not_block_other_reads() {
     let directory = tempfile::tempdir().unwrap();
     let store = Store::open(&directory.path().join("a.db")).unwrap();
     let (go_on, hold) = std::sync::mpsc::channel::<()>();
@@ -129,7 +129,7 @@ async fn reads_that_take_long_hold_no_others_up() {
 }
 
 #[tokio::test]
-async fn what_was_committed_reaches_the_file_without_a_commit_that_waits_for_it() {
+async fn commits_are_checkpointed_in_the_background() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a.db");
     let store = Store::open(&path).unwrap();
@@ -165,7 +165,7 @@ async fn purged(store: &Store, looks: &rusqlite::Connection, now: i64) -> (Vec<S
 }
 
 #[tokio::test]
-async fn a_grant_goes_with_the_last_thing_that_kept_it_and_not_before() {
+async fn a_grant_is_purged_with_its_last_token_or_code() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a.db");
     let store = Store::open(&path).unwrap();
@@ -203,7 +203,7 @@ async fn a_grant_goes_with_the_last_thing_that_kept_it_and_not_before() {
 }
 
 #[tokio::test]
-async fn device_codes_that_have_ended_take_nobodys_place() {
+async fn expired_device_codes_are_not_counted() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a.db");
     let store = Store::open(&path).unwrap();
@@ -243,7 +243,7 @@ async fn two_processes_can_write() {
 }
 
 #[tokio::test]
-async fn a_corrupt_file_is_an_error_and_stays() {
+async fn a_corrupt_file_is_an_error_and_not_overwritten() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a.db");
     std::fs::write(&path, "this is no database at all, and never was").unwrap();

@@ -345,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_told_of_a_commit_together_is_in_the_next_one_together() {
+    fn callers_answered_together_are_grouped_into_the_next_commit() {
         let mut crowd = Crowd::default();
         assert_eq!(gathered(&mut crowd, 7, 0), (7, false));
         assert_eq!(gathered(&mut crowd, 1, 6), (7, true), "the first of them is early");
@@ -354,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_alone_waits_for_nobody() {
+    fn a_single_caller_commits_without_waiting() {
         let mut crowd = Crowd::default();
         for _ in 0..4 {
             assert_eq!(gathered(&mut crowd, 1, 9), (1, false));
@@ -393,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn fm_65_where_the_disk_is_full_within_a_group_nobody_is_told_the_wrong_outcome() {
+    fn fm_65_a_full_disk_fails_every_job_of_its_group() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a.db");
         let (first, first_told) = job(|tables| keep(tables, "first", 1));
@@ -423,7 +423,7 @@ mod tests {
     }
 
     #[test]
-    fn fm_65_a_use_case_that_swallows_the_want_of_room_is_told_all_the_same() {
+    fn fm_65_a_job_that_ignores_a_full_disk_still_fails() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a.db");
         let (first, mut first_told) = job(|tables| keep(tables, "first", 1));
@@ -441,7 +441,7 @@ mod tests {
     /// COMMIT itself fails, for instance because the WAL cannot be synced: after every job
     /// succeeded.
     #[test]
-    fn fm_14_what_the_database_does_not_commit_is_acknowledged_to_nobody() {
+    fn fm_14_a_failed_commit_is_not_acknowledged() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a.db");
         let mut connection = migrate::open(&path).unwrap();
@@ -481,7 +481,7 @@ mod tests {
     }
 
     #[test]
-    fn fm_65_the_writer_goes_on_after_a_group_without_room() {
+    fn fm_65_the_writer_keeps_working_after_a_full_disk() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a.db");
         let mut connection = nearly_full(&path);

@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mail_reads_well_as_text() {
+    fn the_plain_text_part_matches_the_snapshot() {
         let mail = letter(MailKind::ResetPassword).replace("\r\n", "\n");
         let (_, text) = mail.split_once("\n\nHello").unwrap();
         let (text, _) = text.split_once("\n--").unwrap();

@@ -128,7 +128,7 @@ async fn a_mail_reaches_a_real_server_over_tls(#[case] mode: &str, #[case] tls: 
 #[case::rfc3207_4_1_a_server_without_starttls("plain", true)]
 #[case::rfc3207_4_1_an_authority_that_is_not_trusted("starttls", false)]
 #[tokio::test]
-async fn without_tls_that_is_trusted_nothing_is_sent_and_the_mail_waits(
+async fn without_trusted_tls_the_mail_is_not_sent_and_waits(
     #[case] mode: &str,
     #[case] trusted: bool,
 ) {
@@ -156,7 +156,7 @@ async fn without_tls_that_is_trusted_nothing_is_sent_and_the_mail_waits(
 }
 
 #[tokio::test]
-async fn a_wrong_password_of_the_server_is_final_for_nobodys_mail() {
+async fn a_wrong_server_password_does_not_discard_mail() {
     let server = Server::start("starttls").await;
     let wrong = server.path("wrong.password");
     let file = wrong.clone();
@@ -171,7 +171,7 @@ async fn a_wrong_password_of_the_server_is_final_for_nobodys_mail() {
 }
 
 #[tokio::test]
-async fn no_mail_is_given_up_for_a_jump_of_the_clock() {
+async fn a_clock_jump_does_not_expire_mail() {
     const DAYS: SignedDuration = SignedDuration::from_hours(72);
     let world = World::with(|config| {
         config.mail = Mail {

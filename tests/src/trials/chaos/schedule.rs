@@ -124,13 +124,13 @@ mod tests {
     }
 
     #[test]
-    fn a_seed_is_a_schedule() {
+    fn a_seed_determines_the_schedule() {
         assert_eq!(minutes(7), minutes(7));
         assert_ne!(minutes(7), minutes(8));
     }
 
     #[test]
-    fn everything_is_drawn_about_as_often_as_it_weighs() {
+    fn actions_are_drawn_in_proportion_to_their_weight() {
         let drawn = minutes(1);
         let count = |wanted: fn(&Action) -> bool| {
             drawn.iter().filter(|(_, action)| wanted(action)).count() as u64

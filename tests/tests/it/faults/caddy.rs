@@ -24,8 +24,7 @@ async fn fm_28_a_killed_caddy_comes_back_with_every_route() -> anyhow::Result<()
 
 /// A file that Caddy cannot read is in the agent's folder when Caddy starts.
 #[tokio::test]
-async fn fm_28_a_foreign_bad_file_keeps_caddy_down_for_seconds_and_is_named() -> anyhow::Result<()>
-{
+async fn fm_28_a_foreign_bad_route_file_is_set_aside_and_reported() -> anyhow::Result<()> {
     Lease::run(async |world| {
         let live = Live::up(world).await?;
         let folder = world.layout().path("agent/caddy/routes");

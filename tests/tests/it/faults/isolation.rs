@@ -19,7 +19,7 @@ const GATEWAYS: [&str; 4] = ["10.0.2.2", "10.0.2.3", "fd00::2", "fd00::3"];
 const OWN: &str = "10.0.2.100";
 
 #[tokio::test]
-async fn fm_45_a_scan_from_inside_a_container_finds_nothing_of_the_host() -> anyhow::Result<()> {
+async fn fm_45_a_container_can_reach_only_the_hosts_public_ports() -> anyhow::Result<()> {
     Lease::run(async |world| {
         let options = Options { listen_everywhere: true, ..Options::default() };
         let live = Live::up_with(world, options).await?;

@@ -23,7 +23,7 @@ const SERVICE: &str = "^podman .*system service";
 
 /// The API hangs for a while and then recovers: it is reported, and nothing is ended.
 #[tokio::test]
-async fn fm_23_a_podman_that_hangs_for_a_while_is_said_to_and_then_goes_on() -> anyhow::Result<()> {
+async fn fm_23_a_temporary_podman_hang_is_reported_and_waited_out() -> anyhow::Result<()> {
     Lease::run(async |world| {
         let live = Live::up(world).await?;
         let before = started(world)?;
@@ -45,7 +45,7 @@ async fn fm_23_a_podman_that_hangs_for_a_while_is_said_to_and_then_goes_on() -> 
 
 /// The API hangs permanently: its process is ended, and what was requested meanwhile happens.
 #[tokio::test]
-async fn fm_23_a_podman_that_hangs_for_good_is_ended_and_apps_serve_on() -> anyhow::Result<()> {
+async fn fm_23_a_hung_podman_is_restarted_while_apps_serve() -> anyhow::Result<()> {
     Lease::run(async |world| {
         let live = Live::up(world).await?;
         // The second of the two is the one that serves; the first waits for its end.
@@ -66,8 +66,7 @@ async fn fm_23_a_podman_that_hangs_for_good_is_ended_and_apps_serve_on() -> anyh
 
 /// The service runs but its socket's path is gone, as after a predecessor that ends late.
 #[tokio::test]
-async fn fm_23_a_podman_whose_socket_is_gone_is_started_anew_and_apps_serve_on()
--> anyhow::Result<()> {
+async fn fm_23_a_podman_without_its_socket_is_restarted_while_apps_serve() -> anyhow::Result<()> {
     Lease::run(async |world| {
         let live = Live::up(world).await?;
         let before = started(world)?;
@@ -84,7 +83,7 @@ async fn fm_23_a_podman_whose_socket_is_gone_is_started_anew_and_apps_serve_on()
 /// Podman is killed in the middle of a start, and the agent with it: the container runs, nothing
 /// forwards to it, and nobody knows why.
 #[tokio::test]
-async fn fm_23_a_start_that_nobody_remembers_was_cut_short_is_made_anew() -> anyhow::Result<()> {
+async fn fm_23_a_start_cut_short_by_a_crash_is_repeated() -> anyhow::Result<()> {
     Lease::run(async |world| {
         let live = Live::up(world).await?;
         let of_others = processes(world, FORWARDER)?;
@@ -122,8 +121,7 @@ async fn serves_from_its_second_start(world: &World) -> anyhow::Result<()> {
 /// again. Visitors are served meanwhile by the containers that it has lost, which hold their
 /// addresses; with a new database every app gets a new container, and the lost ones are ended.
 #[tokio::test]
-async fn fm_19_a_damaged_database_of_podman_is_named_and_containers_are_made_anew()
--> anyhow::Result<()> {
+async fn fm_19_a_damaged_podman_database_is_reported_and_apps_recreated() -> anyhow::Result<()> {
     Lease::run(async |world| {
         let live = Live::up(world).await?;
         let before = live.container()?;
@@ -172,7 +170,7 @@ async fn fm_19_a_damaged_database_of_podman_is_named_and_containers_are_made_ane
 
 /// Podman logs no events at all: the host's containers are listed often, and it is reported.
 #[tokio::test]
-async fn fm_21_without_any_event_a_death_is_noticed_by_listing() -> anyhow::Result<()> {
+async fn fm_21_a_death_is_detected_by_listing_without_events() -> anyhow::Result<()> {
     Lease::run(async |world| {
         let config = world.layout().path("home/.config/containers/containers.conf");
         let text = fs::read_to_string(&config)?;
@@ -188,7 +186,7 @@ async fn fm_21_without_any_event_a_death_is_noticed_by_listing() -> anyhow::Resu
 
 /// The stream of events ends with the service; the next death is noticed.
 #[tokio::test]
-async fn fm_21_after_podman_was_killed_its_events_are_followed_again() -> anyhow::Result<()> {
+async fn fm_21_events_are_followed_again_after_a_podman_restart() -> anyhow::Result<()> {
     Lease::run(async |world| {
         let live = Live::up(world).await?;
         let before = started(world)?;
@@ -264,7 +262,7 @@ async fn fm_24_a_container_whose_monitor_was_killed_is_replaced() -> anyhow::Res
 
 /// Podman says 'running', the app runs, but nobody can reach it.
 #[tokio::test]
-async fn fm_26_a_dead_port_forwarder_is_noticed_through_the_host_port() -> anyhow::Result<()> {
+async fn fm_26_a_dead_port_forwarder_is_detected_by_probing_the_host_port() -> anyhow::Result<()> {
     Lease::run(async |world| {
         let live = Live::up(world).await?;
         let name = live.container()?;
@@ -279,7 +277,7 @@ async fn fm_26_a_dead_port_forwarder_is_noticed_through_the_host_port() -> anyho
 /// A foreign container is published at one of the app's addresses: it loses it when
 /// the next revision needs it. So is one of another app that Podman has lost.
 #[tokio::test]
-async fn fm_26_what_holds_an_apps_address_for_another_makes_room() -> anyhow::Result<()> {
+async fn fm_26_a_foreign_container_on_an_apps_address_loses_it() -> anyhow::Result<()> {
     Lease::run(async |world| {
         let live = Live::up(world).await?;
         let before = live.container()?;

@@ -28,8 +28,7 @@ async fn push(world: &World, version: &str) -> anyhow::Result<()> {
 
 /// A pull's answer is 200 before anything goes wrong; the error is in its stream.
 #[tokio::test]
-async fn fm_31_layers_that_are_not_what_they_say_fail_a_pull_inside_its_200() -> anyhow::Result<()>
-{
+async fn fm_31_a_layer_digest_mismatch_fails_the_pull() -> anyhow::Result<()> {
     Lease::run(async |world| {
         let registry = Moody::before(world).await?;
         push(world, "v1").await?;
@@ -49,7 +48,7 @@ async fn fm_31_layers_that_are_not_what_they_say_fail_a_pull_inside_its_200() ->
 }
 
 #[tokio::test]
-async fn fm_32_a_registry_that_stalls_is_given_up_and_tried_again() -> anyhow::Result<()> {
+async fn fm_32_a_stalled_pull_fails_and_can_be_retried() -> anyhow::Result<()> {
     Lease::run(async |world| {
         let registry = Moody::before(world).await?;
         push(world, "v1").await?;
@@ -72,7 +71,7 @@ async fn fm_32_a_registry_that_stalls_is_given_up_and_tried_again() -> anyhow::R
 }
 
 #[tokio::test]
-async fn fm_32_while_a_registry_is_busy_the_old_version_serves() -> anyhow::Result<()> {
+async fn fm_32_the_old_revision_serves_while_the_registry_is_busy() -> anyhow::Result<()> {
     Lease::run(async |world| {
         let registry = Moody::before(world).await?;
         let product = Product::up(world, Options::default()).await?;

@@ -87,22 +87,20 @@ async fn torn(world: &World, name: &str, left: u64) -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn fm_19_torn_names_of_podmans_secrets_are_set_aside_and_all_are_put_again()
--> anyhow::Result<()> {
+async fn fm_19_torn_podman_secret_names_are_set_aside_and_restored() -> anyhow::Result<()> {
     Lease::run(async |world| torn(world, NAMES, 200).await).await
 }
 
 /// As a full disk leaves it.
 #[tokio::test]
-async fn fm_19_emptied_values_of_podmans_secrets_are_set_aside_and_all_are_put_again()
--> anyhow::Result<()> {
+async fn fm_19_emptied_podman_secret_values_are_set_aside_and_restored() -> anyhow::Result<()> {
     Lease::run(async |world| torn(world, VALUES, 0).await).await
 }
 
 /// Killed between its two writes, Podman has a name without a value, which it then neither removes
 /// nor replaces. A foreign secret is left alone.
 #[tokio::test]
-async fn fm_19_a_secret_that_podman_removed_by_half_hinders_nobody() -> anyhow::Result<()> {
+async fn fm_19_a_half_removed_podman_secret_blocks_nothing() -> anyhow::Result<()> {
     Lease::run(async |world| {
         let live = Live::up(world).await?;
         let note = world.layout().path("home/note");

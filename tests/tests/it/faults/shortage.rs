@@ -58,8 +58,7 @@ impl Drop for Hoard {
 }
 
 #[tokio::test]
-async fn fm_56_a_full_quota_of_kernel_keys_keeps_no_container_from_starting() -> anyhow::Result<()>
-{
+async fn fm_56_containers_start_despite_a_full_kernel_key_quota() -> anyhow::Result<()> {
     Lease::run(async |world| {
         let hoard = Hoard::take(world)?;
         let live = Live::up(world).await?;
@@ -82,7 +81,7 @@ async fn fm_56_a_full_quota_of_kernel_keys_keeps_no_container_from_starting() ->
 /// The same host with a keyring for each container, Podman's default: refusals are reported as
 /// the host's own problem and retried, no app is given up, and the host gets no new ones meanwhile.
 #[tokio::test]
-async fn fm_56_what_the_host_refuses_is_its_own_trouble_and_passes() -> anyhow::Result<()> {
+async fn fm_56_a_host_shortage_is_reported_and_deploys_are_retried() -> anyhow::Result<()> {
     Lease::run(async |world| {
         let home = world.layout().path("home");
         let packaged = home.join(".config/containers/containers.conf.d/buddo.conf");

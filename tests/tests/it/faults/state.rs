@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 use super::{Live, PATIENCE, started};
 
 #[tokio::test]
-async fn fm_18_a_deleted_database_is_made_anew_and_no_app_is_touched() -> anyhow::Result<()> {
+async fn fm_18_a_deleted_database_is_recreated_without_touching_apps() -> anyhow::Result<()> {
     Lease::run(async |world| {
         let live = Live::up(world).await?;
         let before = started(world)?;
@@ -39,8 +39,7 @@ async fn fm_18_a_deleted_database_is_made_anew_and_no_app_is_touched() -> anyhow
 
 /// The table is torn, and neither its writer nor its reader is running: requests wait.
 #[tokio::test]
-async fn fm_15_with_a_torn_table_requests_wait_until_the_agent_has_written_it_anew()
--> anyhow::Result<()> {
+async fn fm_15_requests_wait_until_the_agent_rewrites_a_torn_table() -> anyhow::Result<()> {
     Lease::run(async |world| {
         let live = Live::up(world).await?;
         // From before: without a table no name gets a certificate.

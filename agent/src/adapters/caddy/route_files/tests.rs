@@ -88,7 +88,7 @@ async fn files_are_loaded_and_then_written() {
 /// `fm_27`: of many new files two are bad. Only they are rejected, one keeps its last good text,
 /// and the folder holds what was loaded.
 #[tokio::test]
-async fn fm_27_a_bad_file_is_refused_alone() {
+async fn fm_27_only_bad_files_are_refused() {
     let world = World::new();
     let routes = Routes::new(&world.config).unwrap();
     routes.apply(&files(&[("app-a.caddy", "good"), ("app-z.caddy", "gone")])).await.unwrap();
@@ -118,7 +118,7 @@ async fn a_missing_caddy_is_an_error_and_changes_no_file() {
 
 /// `fm_29`: a storm of changes causes at most two reloads a second.
 #[tokio::test]
-async fn fm_29_reloads_keep_their_distance() {
+async fn fm_29_reloads_are_rate_limited() {
     let world = World::new();
     let routes = Routes::new(&world.config).unwrap();
     let before = Instant::now();
@@ -129,7 +129,7 @@ async fn fm_29_reloads_keep_their_distance() {
 }
 
 #[test]
-fn the_administrators_main_file_is_kept_save_the_import() {
+fn only_the_import_in_the_administrators_main_file_is_changed() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("Caddyfile");
     let main = Main { path: path.clone(), default: "import /r/*.caddy\n".to_owned() };
@@ -182,7 +182,7 @@ fn block_log(world: &World) -> PathBuf {
 }
 
 #[tokio::test]
-async fn a_log_that_does_not_open_costs_no_route_and_comes_back() {
+async fn routes_drop_a_log_that_cannot_be_opened_and_restore_it_later() {
     let world = World::new();
     let wanted = logging(&world, "app-a.caddy");
     let bare = error_log::without(&wanted, &world.config.caddy.error_log);
@@ -209,7 +209,7 @@ async fn a_log_that_does_not_open_costs_no_route_and_comes_back() {
 
 /// Caddy does not start from such a folder, and then takes nothing by its socket either.
 #[tokio::test]
-async fn caddy_can_start_though_its_log_does_not_open() {
+async fn caddy_can_start_when_its_log_cannot_be_opened() {
     let mut world = World::new();
     let wanted = logging(&world, "app-a.caddy");
     let bare = error_log::without(&wanted, &world.config.caddy.error_log);
@@ -230,7 +230,7 @@ async fn caddy_can_start_though_its_log_does_not_open() {
 
 /// The agent could write it, but Caddy says that it cannot.
 #[tokio::test]
-async fn a_log_that_caddy_alone_refuses_costs_no_route() {
+async fn routes_drop_a_log_that_only_caddy_refuses() {
     let mut world = World::new();
     // The fake Caddy rejects everything with this word in it.
     world.config.caddy.error_log = world.folder.path().join("bad/errors.json");
@@ -244,7 +244,7 @@ async fn a_log_that_caddy_alone_refuses_costs_no_route() {
 }
 
 #[tokio::test]
-async fn work_with_route_files_holds_no_async_thread() {
+async fn route_file_work_runs_off_the_async_thread() {
     let routes = Routes::new(&World::new().config).unwrap();
     let worked = routes.on_disk(|_| Ok(std::thread::current().id())).await.unwrap();
     assert_ne!(worked, std::thread::current().id());

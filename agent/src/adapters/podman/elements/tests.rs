@@ -97,7 +97,7 @@ fn any_object() -> impl Strategy<Value = Value> {
 proptest! {
     /// Whatever a list contains and wherever its chunks end, the same fields are kept.
     #[test]
-    fn the_fields_asked_for_are_kept_of_any_list_in_any_pieces(
+    fn requested_fields_are_kept_for_any_list_and_chunking(
         list in proptest::collection::vec(any_object(), 0..5),
         sizes in proptest::collection::vec(1_usize..40, 1..5),
         pretty in any::<bool>(),
@@ -113,7 +113,7 @@ proptest! {
     }
 
     #[test]
-    fn strings_are_chosen_by_their_beginning_in_any_pieces(
+    fn strings_are_filtered_by_prefix_for_any_chunking(
         names in proptest::collection::vec(
             prop_oneof!["a@(?s).{0,4}", r#"[a@"\\\[\]{},:]{0,6}"#], 0..8,
         ),
@@ -128,7 +128,7 @@ proptest! {
 
     /// Cut anywhere, a list is never taken for complete.
     #[test]
-    fn a_list_that_is_cut_off_is_noticed(
+    fn a_truncated_list_is_an_error(
         list in proptest::collection::vec(any_object(), 0..4),
         cut in any::<proptest::sample::Index>(),
     ) {
@@ -137,7 +137,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_survived(
+    fn arbitrary_bytes_do_not_panic(
         bytes in proptest::collection::vec(any::<u8>(), 0..300),
         begin in prop_oneof![Just(""), Just("["), Just("[{"), Just(r#"[{"Labels":{"#)],
     ) {
@@ -183,7 +183,7 @@ fn value_of_one(text: &str, size: usize) -> Value {
 }
 
 #[test]
-fn one_object_is_read_and_of_its_strings_those_that_begin_as_asked() {
+fn a_single_object_is_read_with_its_strings_filtered_by_prefix() {
     let text = json!({
         "Config": {"Names": ["a@0"], "User": "u"},
         "Id": "1",
@@ -207,7 +207,7 @@ fn one_object_is_read_and_of_its_strings_those_that_begin_as_asked() {
 
 /// `fm_52`: neither other images' names nor a great many of its own crowd out what is read.
 #[test]
-fn fm_52_strings_that_nobody_asked_for_and_too_many_others_are_left_out() {
+fn fm_52_unrequested_and_excess_strings_are_left_out() {
     let others = vec![format!("b@{}", "x".repeat(90)); 10_000];
     let long = format!("a@{}", "x".repeat(MAX_STRING));
     let text = json!({"Id": "1", "Names": others}).to_string();
@@ -242,7 +242,7 @@ fn an_empty_list_is_an_array_or_null() {
 
 /// `fm_52`: labels of megabytes cost no memory, and the requested fields are kept.
 #[test]
-fn fm_52_labels_of_megabytes_are_read_past() {
+fn fm_52_megabytes_of_labels_are_skipped_in_constant_memory() {
     let junk = "\\\"".repeat(4 << 20);
     let text = format!(
         r#"[{{"Id":"1","Labels":{{"a":"{junk}","buddo.a":"x"}},"Names":["n"]}},{{"Id":"2"}}]"#
@@ -265,7 +265,7 @@ fn fm_52_labels_of_megabytes_are_read_past() {
 /// Even the requested fields may be too large: then the object is known by its id, and the next one
 /// is read.
 #[test]
-fn fm_52_an_object_that_is_too_large_is_named_and_the_next_one_read() {
+fn fm_52_an_oversized_object_keeps_its_id_and_the_next_one_is_read() {
     let long = "x".repeat(MAX_KEPT);
     let text = format!(r#"[{{"Id":"17af","Names":["{long}"],"Pid":1}},{{"Id":"2"}}]"#);
     let elements = read(text.as_bytes(), &[4096]).unwrap();

@@ -115,7 +115,7 @@ fn examples(name: &str) -> Vec<Value> {
 
 /// Every line has examples: it applies to them, and they are refused exactly if it says so.
 #[test]
-fn fm_51_the_table_is_applied_line_by_line() {
+fn fm_51_every_rule_applies_to_its_examples() {
     let mut names = BTreeSet::new();
     for rule in RULES {
         assert!(names.insert(rule.name), "{} stands twice", rule.name);
@@ -139,7 +139,7 @@ fn fm_51_the_table_is_applied_line_by_line() {
 
 /// Podman 4.3.1's answer for an image built as most are, shortened.
 #[test]
-fn an_image_as_most_are_is_allowed() {
+fn a_typical_image_is_allowed() {
     let told = json!({
         "Id": "1", "Digest": "sha256:00", "RepoTags": ["docker.io/library/nginx:latest"],
         "Architecture": refusal::architecture(), "Os": "linux", "Size": 142_145_851,
@@ -187,7 +187,7 @@ fn labelled_with(text: &str) -> Value {
 }
 
 #[test]
-fn fm_52_all_text_counts_together_and_an_answer_without_end_is_refused() {
+fn fm_52_text_is_summed_and_an_oversized_record_is_refused() {
     let third = "x".repeat(MAX_TEXT / 3 + 1);
     let told = json!({
         "Annotations": {"a": third}, "Labels": {"a": third}, "Config": {"Env": [format!("A={third}")]}
@@ -207,14 +207,14 @@ fn fm_52_layers_are_bounded() {
 }
 
 #[test]
-fn an_image_for_another_machine_is_refused_wherever_it_came_from() {
+fn an_image_for_another_architecture_is_refused() {
     let failure = check(&reference(), &image(json!({"Architecture": "s390x"}))).unwrap_err();
     assert_eq!(failure.code, "wrong_architecture");
 }
 
 /// Podman from 4.6 on takes no annotations from an image, so none may be named to it.
 #[test]
-fn fm_51_other_annotations_are_emptied_where_podman_takes_them() {
+fn fm_51_other_annotations_are_emptied_if_podman_would_apply_them() {
     let found = image(annotated("com.acme.hook"));
     for takes in ["4.3.1", "4.5.1", ""] {
         assert_eq!(emptied(&found, takes), BTreeMap::from([("com.acme.hook".to_owned(), "")]));
@@ -227,7 +227,7 @@ fn fm_51_other_annotations_are_emptied_where_podman_takes_them() {
 proptest! {
     /// Whatever an author writes, a failure is two plain lines of bounded length.
     #[test]
-    fn fm_51_no_key_of_an_image_reaches_a_terminal_as_it_is(rest in "(?s).{0,300}") {
+    fn fm_51_annotation_keys_are_cleaned_in_failure_messages(rest in "(?s).{0,300}") {
         let found = image(annotated(&format!("run.oci.{rest}")));
         let failure = check(&reference(), &found).unwrap_err();
         for line in [&failure.cause, &failure.fix] {
@@ -241,7 +241,7 @@ proptest! {
 
 /// A container of ours as Podman 4.3.1 shows it.
 #[test]
-fn fm_51_what_the_runtime_would_obey_is_found_in_the_container_as_well() {
+fn fm_51_runtime_annotations_are_found_in_the_container_too() {
     let container = |key: &str, value: &str| {
         let own = [
             ("io.container.manager", "libpod"),

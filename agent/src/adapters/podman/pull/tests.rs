@@ -10,7 +10,7 @@ fn layer(id: &str, progress: Progress) -> Layer {
 
 /// Lines as Podman 4.3.1 sent them.
 #[test]
-fn lines_are_read() {
+fn parses_progress_lines() {
     let line = r#"{"status":"Downloading","progressDetail":{"current":15302236,"total":30004259},"progress":"[==>  ] 15.3MB/30MB","id":"b1ecb8c68966"}"#;
     let bytes = Progress::Bytes { current: 15_302_236, total: 30_004_259 };
     assert_eq!(parse(line).unwrap(), Item::Layer(layer("b1ecb8c68966", bytes)));
@@ -37,7 +37,7 @@ fn the_percentage_never_falls_and_100_is_kept_for_the_end() {
 
 proptest! {
     #[test]
-    fn any_order_of_numbers_is_survived(
+    fn any_progress_numbers_give_a_rising_percentage_below_100(
         steps in proptest::collection::vec((0u8..4, any::<u64>(), any::<u32>(), any::<bool>()), 0..50)
     ) {
         let mut layers = Layers::default();
@@ -54,7 +54,7 @@ proptest! {
     }
 
     #[test]
-    fn any_line_is_survived(line: String) {
+    fn arbitrary_lines_do_not_panic(line: String) {
         let _ = parse(&line);
     }
 }
@@ -117,7 +117,7 @@ async fn fm_31_an_error_inside_a_200_is_a_failure() {
 }
 
 #[tokio::test]
-async fn an_error_by_status_is_told_the_same_way() {
+async fn an_error_status_gives_the_same_failure_code() {
     let body = br#"{"cause":"x","message":"manifest unknown","response":500}"#;
     let error = pull_from("500 Internal Server Error", body, false).await;
     assert_eq!(code(error), "image_not_found");
@@ -132,7 +132,7 @@ async fn fm_32_a_stalled_pull_is_given_up() {
 
 /// The sizes that the registry names are summed as layers begin, even if they are false.
 #[tokio::test]
-async fn fm_34_an_image_that_says_it_is_too_large_is_not_waited_for() {
+async fn fm_34_a_pull_ends_once_its_reported_sizes_are_too_large() {
     let named = b"{\"status\":\"Downloading\",\"id\":\"a\",\"progressDetail\":{\"current\":1,\"total\":600000}}\n\
         {\"status\":\"Downloading\",\"id\":\"b\",\"progressDetail\":{\"current\":1,\"total\":600000}}\n";
     assert_eq!(code(pull_from("200 OK", named, true).await), "image_too_large");

@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn where_podman_never_had_a_secret_nothing_is_made() {
+    async fn nothing_is_created_if_podman_never_stored_a_secret() {
         let root = tempfile::tempdir().unwrap();
         let mended = Files::below(root.path()).mend().await.unwrap();
         assert_eq!(mended, Mended::default());
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn fm_19_torn_files_are_kept_beside_the_mended_and_named_from_then_on() {
+    async fn fm_19_torn_files_are_set_aside_and_reported_until_removed() {
         let (_root, files) = podman("{\"secrets", r#"{"1":"djE="}"#);
         let kept: Vec<_> = [&files.names, &files.values].into_iter().map(|f| aside(f)).collect();
         let mended = files.clone().mend().await.unwrap();
@@ -208,7 +208,7 @@ mod tests {
 
     /// Podman itself is writing: the current content is not torn.
     #[tokio::test(start_paused = true)]
-    async fn what_podman_is_writing_is_waited_for_and_not_for_ever() {
+    async fn files_locked_by_podman_are_waited_for_with_a_timeout() {
         for name in ["secrets.lock", "filedriver/secretsdata.lock"] {
             let (root, files) = podman("", "");
             let held = lock(&root.path().join("secrets").join(name)).await.unwrap();

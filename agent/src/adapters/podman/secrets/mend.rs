@@ -123,14 +123,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_whole_stays_as_it_is() {
+    fn intact_files_are_not_changed() {
         let (names, values) = files(&["a", "b"], &["a", "b"]);
         assert_eq!(mended(&names, &values), None);
         assert_eq!(mend(None, None, Path::new(FOLDER)), None);
     }
 
     #[test]
-    fn fm_19_half_a_secret_goes_and_the_others_stay() {
+    fn fm_19_incomplete_secrets_are_removed_and_the_others_kept() {
         let (names, values) = files(&["a", "b", "removed"], &["a", "b", "unnamed"]);
         let whole = mended(&names, &values).unwrap();
         assert_eq!(left(&whole), (vec!["a", "b", "gpg"], vec!["a", "b"]));
@@ -159,7 +159,7 @@ mod tests {
         /// Either file, cut anywhere or followed by zeros as after a power loss: the result is
         /// consistent.
         #[test]
-        fn fm_19_whatever_is_torn_is_whole_afterwards(
+        fn fm_19_any_torn_file_is_consistent_after_repair(
             cut: proptest::sample::Index, zeros in 0..3_usize, of_names: bool, unnamed: bool, unvalued: bool,
         ) {
             let known: &[&str] = if unvalued { &["a", "b", "c"] } else { &["a", "b"] };

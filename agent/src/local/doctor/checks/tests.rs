@@ -231,7 +231,7 @@ fn a_sound_host_passes_every_check() {
 }
 
 #[test]
-fn each_fault_is_found_by_its_own_check_with_what_to_do() {
+fn each_fault_is_found_by_its_own_check_with_a_fix() {
     for (at, (check, severity, fault)) in FAULTS.iter().enumerate() {
         let mut facts = sound();
         fault(&mut facts);
@@ -244,7 +244,7 @@ fn each_fault_is_found_by_its_own_check_with_what_to_do() {
 }
 
 #[test]
-fn no_check_is_without_a_fault_that_it_finds() {
+fn every_check_is_covered_by_a_fault() {
     let checks: BTreeSet<_> = CHECKS.iter().map(|(name, _)| *name).collect();
     assert_eq!(checks.len(), CHECKS.len(), "names are unique");
     let faults: BTreeSet<_> = FAULTS.iter().map(|(name, ..)| *name).collect();
@@ -253,7 +253,7 @@ fn no_check_is_without_a_fault_that_it_finds() {
 }
 
 #[test]
-fn nothing_at_all_is_survived_and_said() {
+fn missing_facts_give_one_finding_per_cause() {
     let nothing = || gone::<()>();
     let mut facts = sound();
     facts.host.subordinate = [gone(), gone()];
@@ -303,7 +303,7 @@ fn unenforced_limits_that_are_allowed_are_a_warning() {
 }
 
 #[test]
-fn newer_podman_may_do_without_iptables_and_before_a_document_nothing_listens() {
+fn passes_without_iptables_on_newer_podman_and_before_a_first_document() {
     let mut facts = sound();
     info(&mut facts).version = "5.4.2".to_owned();
     facts.podman.firewalls = vec!["nft"];

@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_file_that_says_anything_is_gone_by() {
+    fn the_last_file_that_sets_keyring_wins() {
         let by = |texts: &[&str]| {
             let texts: Vec<_> =
                 texts.iter().map(|text| (PathBuf::from("c"), (*text).to_owned())).collect();
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn the_services_environment_says_which_files() {
+    fn config_files_are_chosen_by_the_services_environment() {
         let folder = tempfile::tempdir().unwrap();
         let drop_ins = folder.path().join("containers/containers.conf.d");
         std::fs::create_dir_all(&drop_ins).unwrap();

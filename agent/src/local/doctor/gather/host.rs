@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_are_counted_by_name_and_by_number_and_others_are_not() {
+    fn subordinate_ids_are_counted_by_user_name_and_by_uid() {
         let table = "buddo:100000:65536\nother:1:9\n# buddo:1:1\n1007:300000:10\nbuddo:x\n\n";
         assert_eq!(count(table, Some("buddo"), 1007), 65_546);
         assert_eq!(count(table, None, 1007), 10);

@@ -203,7 +203,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_hard_limit_counts() {
+    fn reads_the_hard_core_limit() {
         let table = |values: &str| {
             format!("Limit  Soft Limit  Hard Limit  Units\nMax core file size   {values}   bytes\n")
         };
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_says_how_long_it_is_valid() {
+    fn reads_the_validity_of_a_certificate() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("host.pem");
         let key = rcgen::KeyPair::generate().unwrap();
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_the_resolver_passes_for_it() {
+    async fn another_dns_server_is_not_taken_for_the_resolver() {
         let nobody = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let address = nobody.local_addr().unwrap();
         let (seen, ()) = tokio::join!(dns(address), async {

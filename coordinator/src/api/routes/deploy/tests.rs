@@ -53,7 +53,7 @@ async fn count(world: &World, token: &str) -> usize {
 }
 
 #[tokio::test]
-async fn create_answers_as_published() {
+async fn create_responds_as_documented() {
     let (world, token) = world().await;
     let made = create(&world, &token, body("my-app")).await;
     assert_eq!(made.status, 201);
@@ -96,7 +96,7 @@ async fn create_answers_as_published() {
 }
 
 #[tokio::test]
-async fn status_logs_and_tiers_answer_as_published() {
+async fn status_logs_and_tiers_respond_as_documented() {
     let (world, token) = world().await;
     let id = created(&world, &token, "my-app").await;
     let status = world.call("GET", &format!("{APPS}/{id}/status"), Some(&token), None).await;
@@ -160,7 +160,7 @@ async fn status_logs_and_tiers_answer_as_published() {
 }
 
 #[tokio::test]
-async fn stop_restart_destroy_and_the_name_is_free_again() {
+async fn stop_restart_and_destroy_free_the_subdomain() {
     let (world, token) = world().await;
     let id = created(&world, &token, "my-app").await;
     let path = format!("{APPS}/{id}");
@@ -243,7 +243,7 @@ async fn a_bad_field_is_named_and_nothing_is_stored(#[case] change: Value, #[cas
 }
 
 #[tokio::test]
-async fn fifty_variables_pass_and_fifty_one_do_not() {
+async fn accepts_at_most_50_variables() {
     let (world, token) = world().await;
     for (vars, expected) in [(51, 422), (50, 201)] {
         let mut request = body("my-app");
@@ -271,7 +271,7 @@ async fn an_unknown_tier_is_404() {
 #[case::content_type("text/plain", "{}", 415)]
 #[case::too_large("application/json", &format!("{{\"subdomain\": \"{}\"}}", "x".repeat(10 << 20)), 413)]
 #[tokio::test]
-async fn a_body_that_cannot_be_read(
+async fn an_unreadable_body_is_refused(
     #[case] content_type: &str,
     #[case] text: &str,
     #[case] expected: u16,
@@ -290,7 +290,7 @@ async fn a_body_that_cannot_be_read(
 }
 
 #[tokio::test]
-async fn a_token_is_needed() {
+async fn every_route_needs_a_valid_token() {
     let world = World::new();
     let id = uuid::Uuid::nil();
     for (method, path) in [
@@ -315,7 +315,7 @@ async fn a_token_is_needed() {
 }
 
 #[tokio::test]
-async fn fm_50_another_operators_deployment_is_403_and_no_data() {
+async fn fm_50_another_operators_deployment_is_forbidden_and_leaks_nothing() {
     let (world, owner) = world().await;
     let id = created(&world, &owner, "my-app").await;
     let stranger = world.operator("stranger").await;
@@ -346,7 +346,7 @@ async fn fm_50_another_operators_deployment_is_403_and_no_data() {
 }
 
 #[tokio::test]
-async fn fm_44_a_hundred_creates_at_limit_one_make_one() {
+async fn fm_44_concurrent_creates_cannot_exceed_the_limit() {
     let world = World::with(|config| config.limits.deployments_per_account = 1);
     world.host(1, 65_536).await;
     let token = world.operator("myoperator").await;
@@ -363,7 +363,7 @@ async fn create_all(creates: impl Iterator<Item = impl Future<Output = Answer>>)
 }
 
 #[tokio::test]
-async fn the_tiers_limit_counts_for_itself() {
+async fn the_limit_per_tier_is_counted_separately() {
     let world = World::with(|config| config.limits.deployments_per_tier = Some(1));
     world.host(1, 65_536).await;
     world.open_tier("bitcoin-pro").await;
@@ -393,7 +393,7 @@ async fn brought_up(world: &World, token: &str, running: &str, stopped: &str) ->
 }
 
 #[tokio::test]
-async fn who_has_not_verified_the_address_brings_nothing_up() {
+async fn an_unverified_account_can_only_stop_and_destroy() {
     let (world, token) = world().await;
     let running = created(&world, &token, "running").await;
     let stopped = created(&world, &token, "stopped").await;
@@ -413,7 +413,7 @@ async fn who_has_not_verified_the_address_brings_nothing_up() {
 }
 
 #[tokio::test]
-async fn what_was_answered_before_is_answered_so_again_whatever_the_address() {
+async fn an_idempotent_response_is_replayed_to_an_unverified_account() {
     let (world, token) = world().await;
     let first = keyed(&world, &token, "key-1", body("my-app")).await;
     world.unverify("myoperator");
@@ -422,7 +422,7 @@ async fn what_was_answered_before_is_answered_so_again_whatever_the_address() {
 }
 
 #[tokio::test]
-async fn a_tier_that_is_paid_in_money_wants_an_administrators_leave() {
+async fn a_tier_paid_in_money_needs_an_administrators_permission() {
     let (world, token) = world().await;
     let on_pro = |name: &str| {
         let mut request = body(name);
@@ -472,7 +472,7 @@ async fn with_domain(world: &World, token: &str, subdomain: &str, domain: &str) 
 }
 
 #[tokio::test]
-async fn a_custom_domain_is_one_accounts_while_its_deployment_lives() {
+async fn a_custom_domain_is_taken_until_its_deployment_is_destroyed() {
     let (world, token) = world().await;
     world.open_tier("bitcoin-pro").await;
     let first = with_domain(&world, &token, "one", "app.example.com").await;
@@ -490,7 +490,7 @@ async fn a_custom_domain_is_one_accounts_while_its_deployment_lives() {
 }
 
 #[tokio::test]
-async fn the_platforms_own_names_are_no_custom_domains() {
+async fn the_platforms_own_names_are_refused_as_custom_domains() {
     let world = World::with(|config| {
         config.api.names = vec!["inner.buddo.example".to_owned()];
         config.api.public_url = Some("https://api.buddo.example:8443".to_owned());
@@ -527,7 +527,7 @@ async fn keyed_at(world: &World, token: &str, path: &str, key: &str, body: Value
 }
 
 #[tokio::test]
-async fn fm_43_fifty_creates_with_one_key_make_one() {
+async fn fm_43_concurrent_creates_with_one_key_make_one_deployment() {
     let (world, token) = world().await;
     let answers = create_all((0..50).map(|_| keyed(&world, &token, "k-1", body("my-app")))).await;
     assert!(answers.iter().all(|answer| answer.status == 201), "{answers:?}");
@@ -536,7 +536,7 @@ async fn fm_43_fifty_creates_with_one_key_make_one() {
 }
 
 #[tokio::test]
-async fn an_idempotency_key_is_for_one_body_and_one_account() {
+async fn an_idempotency_key_is_bound_to_one_body_and_one_account() {
     let (world, token) = world().await;
     assert_eq!(keyed(&world, &token, "k-1", body("my-app")).await.status, 201);
     let other = keyed(&world, &token, "k-1", body("other")).await;
@@ -571,7 +571,7 @@ async fn an_idempotency_key_is_kept_for_24_hours() {
 }
 
 #[tokio::test]
-async fn what_was_done_for_a_key_is_not_done_again_for_a_jump_of_the_clock() {
+async fn an_idempotency_key_survives_a_clock_jump() {
     let (world, _) = world().await;
     let key = || Some(IdempotencyKey::parse(b"k-1").unwrap());
     let make = || deployments::create(&world.state, owner(1), None, request("my-app"), key());
@@ -644,7 +644,7 @@ async fn revisions_are_shown_newest_first_and_without_environment() {
 }
 
 #[tokio::test]
-async fn a_rollback_by_number_or_without_any_body() {
+async fn a_rollback_takes_a_revision_number_or_no_body() {
     let (world, token) = world().await;
     let id = created(&world, &token, "my-app").await;
     let path = format!("{APPS}/{id}/rollback");
@@ -683,7 +683,7 @@ async fn a_rollback_by_number_or_without_any_body() {
 }
 
 #[tokio::test]
-async fn fifty_rollbacks_with_one_key_make_one() {
+async fn concurrent_rollbacks_with_one_key_make_one_revision() {
     let (world, token) = world().await;
     let id = created(&world, &token, "my-app").await;
     let path = format!("{APPS}/{id}/rollback");
@@ -698,7 +698,7 @@ async fn fifty_rollbacks_with_one_key_make_one() {
 }
 
 #[tokio::test]
-async fn each_act_of_an_operator_is_in_the_audit_log() {
+async fn every_operator_action_is_audited() {
     let (world, token) = world().await;
     let id = created(&world, &token, "my-app").await;
     goes_live(&world, &id, 1).await;
@@ -721,7 +721,7 @@ async fn each_act_of_an_operator_is_in_the_audit_log() {
 }
 
 #[tokio::test]
-async fn without_room_there_is_no_deployment() {
+async fn a_create_without_capacity_is_refused() {
     let world = World::new();
     let token = world.operator("myoperator").await;
     let refused = create(&world, &token, body("my-app")).await;
@@ -735,7 +735,7 @@ async fn without_room_there_is_no_deployment() {
 }
 
 #[tokio::test]
-async fn a_list_comes_in_pages() {
+async fn the_list_is_paged() {
     let (world, token) = world().await;
     for n in 0..3 {
         created(&world, &token, &format!("app-{n}")).await;
@@ -775,7 +775,7 @@ async fn rate_limits_are_shown_and_enforced() {
 }
 
 #[tokio::test]
-async fn the_environment_is_nowhere_in_plain() {
+async fn the_environment_is_never_stored_in_plain_text() {
     let (world, token) = world().await;
     let mut request = body("my-app");
     request["env_vars"] = json!({ "SECRET": "canary-4711" });
@@ -790,7 +790,7 @@ async fn the_environment_is_nowhere_in_plain() {
 }
 
 #[tokio::test]
-async fn events_follow_the_status_to_the_end() {
+async fn events_report_status_changes_until_the_destroy() {
     let (world, token) = world().await;
     let id = created(&world, &token, "my-app").await;
     let request = Request::get(format!("{APPS}/{id}/events"))
@@ -832,7 +832,7 @@ async fn a_drain_ends_event_streams() {
 }
 
 #[tokio::test]
-async fn what_was_created_is_there_after_a_restart() {
+async fn deployments_survive_a_restart() {
     let (world, token) = world().await;
     let id = created(&world, &token, "my-app").await;
     let world = world.reopened();
@@ -841,7 +841,7 @@ async fn what_was_created_is_there_after_a_restart() {
 }
 
 #[tokio::test]
-async fn unknown_paths_and_methods_are_problems() {
+async fn unknown_paths_and_methods_get_problem_responses() {
     let (world, token) = world().await;
     let path = world.call("GET", "/api/deploy/nothing", Some(&token), None).await;
     assert_eq!(path.refusal(), (404, "not_found"));

@@ -62,7 +62,7 @@ async fn every_route_has_a_rule_and_every_rule_a_route() {
 }
 
 #[test]
-fn a_route_without_a_rule_has_none_by_likeness() {
+fn rules_match_methods_and_paths_exactly() {
     assert!(rule("GET", "/api/orgs").is_some() && rule("HEAD", "/api/orgs").is_some());
     assert!(rule("PATCH", "/api/orgs").is_none());
     assert!(rule("GET", "/api/orgs/").is_none());
@@ -70,7 +70,7 @@ fn a_route_without_a_rule_has_none_by_likeness() {
 }
 
 #[tokio::test]
-async fn every_route_answers_every_kind_of_principal_as_reviewed() {
+async fn every_route_and_principal_matches_the_snapshot() {
     let stage = Stage::set().await;
     let mut text = String::new();
     for (method, path, _) in TABLE {

@@ -43,7 +43,7 @@ fn parked(story: &Story) -> DeploymentStatus {
 }
 
 #[tokio::test]
-async fn a_suspended_app_is_stopped_and_deploys_again_when_its_account_is_resumed() {
+async fn suspending_stops_an_app_and_resuming_redeploys_it() {
     let mut story = Story::begin().await;
     story.goes_live(1).await;
     suspended(&story).await;
@@ -65,7 +65,7 @@ async fn a_suspended_app_is_stopped_and_deploys_again_when_its_account_is_resume
 }
 
 #[tokio::test]
-async fn an_app_that_its_host_has_not_parked_yet_runs_on() {
+async fn an_app_not_yet_stopped_by_its_host_keeps_running_on_resume() {
     let mut story = Story::begin().await;
     story.goes_live(1).await;
     suspended(&story).await;
@@ -76,7 +76,7 @@ async fn an_app_that_its_host_has_not_parked_yet_runs_on() {
 }
 
 #[tokio::test]
-async fn what_was_on_its_way_up_begins_again_and_what_was_stopped_stays_so() {
+async fn resuming_restarts_deploys_and_leaves_stopped_apps_stopped() {
     let story = Story::begin().await;
     suspended(&story).await;
     assert_eq!(resumed(&story).await, Status::Deploying);
@@ -98,7 +98,7 @@ async fn what_was_on_its_way_up_begins_again_and_what_was_stopped_stays_so() {
 }
 
 #[tokio::test]
-async fn what_a_version_before_suspended_comes_back_as_well() {
+async fn an_app_suspended_by_an_older_version_is_resumed() {
     let story = Story::of(World::new(), request("my-app")).await;
     suspend(&admin_context(&story), OWNER, None).await.unwrap();
     let mut old = story.stored().await;
@@ -111,7 +111,7 @@ async fn what_a_version_before_suspended_comes_back_as_well() {
 }
 
 #[tokio::test]
-async fn fm_64_an_account_is_suspended_beside_a_row_that_cannot_be_read() {
+async fn fm_64_an_unreadable_row_does_not_block_a_suspension() {
     let story = Story::begin().await;
     let state = &story.world.state;
     deployments::create(state, owner(1), None, request("other"), None).await.unwrap();
@@ -139,9 +139,7 @@ fn log(database: &rusqlite::Connection) -> Vec<String> {
 #[case::something_of_no_concern("team_id = 'no id'")]
 #[case::what_its_host_is_asked_for("run = 'no word'")]
 #[tokio::test]
-async fn fm_64_an_app_is_suspended_and_resumed_whatever_of_its_row_cannot_be_read(
-    #[case] damage: &str,
-) {
+async fn fm_64_a_damaged_app_can_be_suspended_and_resumed(#[case] damage: &str) {
     let mut story = Story::begin().await;
     story.goes_live(1).await;
     assert_eq!(story.desired().await.run, RunState::Running);

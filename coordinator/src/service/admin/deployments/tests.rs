@@ -59,7 +59,7 @@ async fn lost() -> Story {
 }
 
 #[tokio::test]
-async fn fm_69_an_evacuated_app_is_the_same_bytes_and_secrets_elsewhere() {
+async fn fm_69_an_evacuated_app_keeps_its_image_and_secrets() {
     let mut story = lost().await;
     let (second, opening) = story.world.host(2, 4096).await;
     let before = (wanted(&story.world, story.host).await, wanted(&story.world, second).await);
@@ -101,7 +101,7 @@ async fn fm_69_an_evacuated_app_is_the_same_bytes_and_secrets_elsewhere() {
 }
 
 #[tokio::test]
-async fn fm_69_what_has_no_place_elsewhere_stays_and_is_named_and_may_follow_later() {
+async fn fm_69_apps_without_room_elsewhere_are_reported_and_can_move_later() {
     let story = lost().await;
     let done = run(&story.world, "container-host-1").await;
     assert!(done.changed.is_empty());
@@ -117,7 +117,7 @@ async fn fm_69_what_has_no_place_elsewhere_stays_and_is_named_and_may_follow_lat
 }
 
 #[tokio::test]
-async fn fm_69_an_evacuation_fills_no_host_beyond_its_memory() {
+async fn fm_69_an_evacuation_never_overfills_a_host() {
     let world = World::new();
     world.host(1, 32_000).await;
     let all = 6;
@@ -133,7 +133,7 @@ async fn fm_69_an_evacuation_fills_no_host_beyond_its_memory() {
 }
 
 #[tokio::test]
-async fn nothing_new_comes_to_a_host_that_was_evacuated() {
+async fn an_evacuated_host_gets_no_new_apps() {
     let world = World::new();
     world.host(1, 32_000).await;
     world.host(2, 4096).await;
@@ -143,7 +143,7 @@ async fn nothing_new_comes_to_a_host_that_was_evacuated() {
 }
 
 #[tokio::test]
-async fn fm_69_what_was_stopped_moves_as_it_is() {
+async fn fm_69_a_stopped_app_moves_without_starting() {
     let story = lost().await;
     story.stop().await;
     let (second, _) = story.world.host(2, 4096).await;
@@ -154,7 +154,7 @@ async fn fm_69_what_was_stopped_moves_as_it_is() {
 }
 
 #[tokio::test]
-async fn a_deploy_that_is_moved_before_it_was_live_has_not_failed() {
+async fn a_deploy_moved_before_it_is_live_is_superseded_not_failed() {
     let story = Story::begin().await;
     story.world.host(2, 4096).await;
     run(&story.world, "container-host-1").await;
@@ -162,7 +162,7 @@ async fn a_deploy_that_is_moved_before_it_was_live_has_not_failed() {
 }
 
 #[tokio::test]
-async fn fm_69_an_app_of_a_lost_host_says_so_after_a_minute_and_not_before() {
+async fn fm_69_an_app_on_an_unreachable_host_warns_after_one_minute() {
     let story = lost().await;
     let state = &story.world.state;
     let shown = async || {
@@ -201,7 +201,7 @@ async fn fm_69_an_app_of_a_lost_host_says_so_after_a_minute_and_not_before() {
 }
 
 #[tokio::test]
-async fn an_administrator_destroys_a_deployment_by_id_or_name_and_nothing_else() {
+async fn an_administrator_destroys_a_deployment_by_id_or_name() {
     let story = lost().await;
     for unknown in ["nothing", "no such name", &story.id.as_uuid().simple().to_string()] {
         let refused = destroy(&admin_context(&story.world), unknown).await.unwrap_err();
@@ -233,7 +233,7 @@ fn by_hand(world: &World, sql: &str) {
 }
 
 #[tokio::test]
-async fn fm_64_what_cannot_be_read_or_kept_stays_and_the_rest_is_evacuated() {
+async fn fm_64_unreadable_apps_stay_and_the_rest_is_evacuated() {
     let world = World::new();
     let (first, _) = world.host(1, 8192).await;
     let mut ids = Vec::new();
@@ -280,7 +280,7 @@ async fn fm_64_what_cannot_be_read_or_kept_stays_and_the_rest_is_evacuated() {
 #[case::its_name("UPDATE deployments SET subdomain = 'no name'", "")]
 #[case::its_revision("UPDATE revisions SET domains = 'no JSON'", "my-app")]
 #[tokio::test]
-async fn fm_64_what_cannot_be_read_is_destroyed_by_an_administrator(
+async fn fm_64_an_administrator_can_destroy_a_damaged_deployment(
     #[case] damage: &str,
     #[case] name: &str,
 ) {
@@ -307,7 +307,7 @@ async fn fm_64_what_cannot_be_read_is_destroyed_by_an_administrator(
 }
 
 #[tokio::test]
-async fn an_evacuation_that_is_broken_off_is_in_the_log_with_what_it_did() {
+async fn an_aborted_evacuation_is_audited_with_its_progress() {
     let story = lost().await;
     let world = &story.world;
     world.host(2, 4096).await;
@@ -329,7 +329,7 @@ async fn an_evacuation_that_is_broken_off_is_in_the_log_with_what_it_did() {
 }
 
 #[tokio::test]
-async fn what_was_destroyed_while_it_was_suspended_does_not_come_back() {
+async fn destroying_a_suspended_app_clears_its_state() {
     let story = Story::begin().await;
     let world = &story.world;
     super::super::suspend(&admin_context(world), "first@example.com", None).await.unwrap();
@@ -345,7 +345,7 @@ async fn what_was_destroyed_while_it_was_suspended_does_not_come_back() {
 }
 
 #[tokio::test]
-async fn what_its_own_host_holds_is_noted_and_nothing_else() {
+async fn only_a_deployments_own_host_can_mark_it_held() {
     let story = Story::begin().await;
     let world = &story.world;
     let (other, _) = world.host(2, 4096).await;

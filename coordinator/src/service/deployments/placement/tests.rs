@@ -31,7 +31,7 @@ async fn lose(world: &World, id: HostId) {
 }
 
 #[tokio::test]
-async fn fm_69_a_host_not_reached_for_an_hour_gets_no_new_app() {
+async fn fm_69_a_host_unreachable_for_an_hour_gets_no_new_apps() {
     let world = World::new();
     let (large, _) = world.host(1, 64_000).await;
     world.host(2, 4096).await;
@@ -56,7 +56,7 @@ async fn fm_69_a_host_not_reached_for_an_hour_gets_no_new_app() {
 }
 
 #[tokio::test]
-async fn fm_69_a_host_away_for_a_moment_is_the_last_resort() {
+async fn fm_69_a_briefly_unreachable_host_is_the_last_resort() {
     let world = World::new();
     let (only, _) = world.host(1, 4096).await;
     lose(&world, only).await;
@@ -64,7 +64,7 @@ async fn fm_69_a_host_away_for_a_moment_is_the_last_resort() {
 }
 
 #[tokio::test]
-async fn fm_69_a_locked_host_gets_no_new_app_and_those_that_wait_say_so() {
+async fn fm_69_a_locked_host_gets_no_new_apps_and_waiting_deploys_say_why() {
     let world = World::new();
     let (only, _) = world.host(1, 4096).await;
     let made = deployments::create(&world.state, owner(1), None, request("waits"), None).await;
@@ -85,7 +85,7 @@ async fn fm_69_a_locked_host_gets_no_new_app_and_those_that_wait_say_so() {
 }
 
 #[tokio::test]
-async fn a_host_is_full_before_it_swaps() {
+async fn a_host_keeps_a_memory_reserve() {
     let world = World::new();
     // 960 less a reserve of 414: one app of 256 MB and its own update.
     world.host(1, 960).await;
@@ -95,7 +95,7 @@ async fn a_host_is_full_before_it_swaps() {
 }
 
 #[tokio::test]
-async fn what_a_hosts_administrator_allows_counts() {
+async fn the_hosts_allocatable_memory_is_respected() {
     let world = World::new();
     let (id, _) = world.host(1, 64_000).await;
     let status: Result<_, StoreError> =
@@ -108,7 +108,7 @@ async fn what_a_hosts_administrator_allows_counts() {
 
 /// It takes apps again once it reports that it can start them.
 #[tokio::test]
-async fn fm_56_a_host_that_lacks_what_a_container_takes_gets_no_new_app() {
+async fn fm_56_a_host_with_a_shortage_gets_no_new_apps() {
     let world = World::new();
     let (large, _) = world.host(1, 64_000).await;
     let status: Result<_, StoreError> = world
@@ -220,7 +220,7 @@ impl AnyHost {
 /// The database finds exactly what the rule would choose; so a full host costs only a look at its
 /// counters.
 #[test]
-fn the_database_knows_the_rule_of_placement() {
+fn the_database_query_matches_the_placement_rule() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let world = World::new();
     let (id, _) = runtime.block_on(world.host(1, 4096));
@@ -260,7 +260,7 @@ fn the_database_knows_the_rule_of_placement() {
 
 /// A host on which the account has used up its share is skipped.
 #[tokio::test]
-async fn a_host_where_the_account_has_its_share_is_passed_over() {
+async fn a_host_where_the_account_has_used_its_share_is_skipped() {
     let world = World::new();
     let (large, _) = world.host(1, 64_000).await;
     assert_eq!(placed(&world, "a").await.unwrap(), "container-host-1");

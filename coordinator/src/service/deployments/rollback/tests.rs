@@ -24,7 +24,7 @@ fn refusal(result: Result<u32, DeployError>) -> String {
 }
 
 #[tokio::test]
-async fn fm_33_a_rollback_runs_the_bytes_of_then_and_a_restart_those_of_now() {
+async fn fm_33_a_rollback_pins_the_old_digest_and_a_restart_resolves_the_tag() {
     let story = live_to(3).await;
     assert_eq!(story.roll_back(Some(1)).await.unwrap(), 4);
     let desired = story.desired().await;
@@ -39,7 +39,7 @@ async fn fm_33_a_rollback_runs_the_bytes_of_then_and_a_restart_those_of_now() {
 }
 
 #[tokio::test]
-async fn a_rollback_is_a_deploy_of_its_own_with_an_entry_that_says_from_where_to_where() {
+async fn a_rollback_is_a_new_revision_and_its_entry_names_both_ends() {
     let mut story = live_to(2).await;
     assert_eq!(story.roll_back(Some(1)).await.unwrap(), 3);
     assert_eq!(story.stored().await.status(), Status::Deploying);
@@ -57,7 +57,7 @@ async fn a_rollback_is_a_deploy_of_its_own_with_an_entry_that_says_from_where_to
 }
 
 #[tokio::test]
-async fn without_a_number_it_goes_to_the_newest_other_one_that_stayed_good() {
+async fn defaults_to_the_newest_other_good_revision() {
     let mut story = live_to(3).await;
     assert_eq!(story.roll_back(None).await.unwrap(), 4);
     assert_eq!(story.desired().await.services.public().digest, Some(digest(2)));
@@ -68,7 +68,7 @@ async fn without_a_number_it_goes_to_the_newest_other_one_that_stayed_good() {
 }
 
 #[tokio::test]
-async fn without_a_number_what_failed_and_what_is_the_same_are_passed_over() {
+async fn the_default_skips_failed_and_identical_revisions() {
     let mut story = live_to(2).await;
     // 3: a restart that changed nothing. 4: failed. 5: live, then undone by auto rollback.
     story.restart().await;
@@ -85,7 +85,7 @@ async fn without_a_number_what_failed_and_what_is_the_same_are_passed_over() {
 }
 
 #[tokio::test]
-async fn what_was_given_up_can_be_named_and_tried_again() {
+async fn a_rolled_back_revision_can_be_chosen_explicitly() {
     let mut story = live_to(2).await;
     story.puts_back(2, 1).await;
     assert_eq!(story.roll_back(Some(2)).await.unwrap(), 3);
@@ -94,7 +94,7 @@ async fn what_was_given_up_can_be_named_and_tried_again() {
 }
 
 #[tokio::test]
-async fn a_stopped_deployment_can_be_started_on_the_bytes_it_had() {
+async fn a_rollback_can_start_a_stopped_deployment() {
     let story = live_to(2).await;
     story.stop().await;
     story.roll_back(Some(2)).await.unwrap();
@@ -106,7 +106,7 @@ async fn a_stopped_deployment_can_be_started_on_the_bytes_it_had() {
 }
 
 #[tokio::test]
-async fn each_refusal_says_what_is_wrong_and_changes_nothing() {
+async fn refusals_give_the_reason_and_change_nothing() {
     let mut story = Story::begin().await;
     let words = refusal(story.roll_back(None).await);
     assert!(words.contains("is pending, so rollback is not possible"), "{words}");
@@ -129,7 +129,7 @@ async fn each_refusal_says_what_is_wrong_and_changes_nothing() {
 }
 
 #[tokio::test]
-async fn one_whose_bytes_its_host_never_told_cannot_come_back() {
+async fn a_revision_without_a_known_digest_is_refused() {
     let mut story = Story::begin().await;
     story.report(status(story.id, 1, Phase::Live, Some(1))).await;
     story.restart().await;
@@ -139,7 +139,7 @@ async fn one_whose_bytes_its_host_never_told_cannot_come_back() {
 }
 
 #[tokio::test]
-async fn a_key_makes_a_rollback_happen_once() {
+async fn an_idempotency_key_makes_a_rollback_happen_once() {
     let story = live_to(3).await;
     let key = || Some(IdempotencyKey::parse(b"k-1").unwrap());
     let state = &story.world.state;

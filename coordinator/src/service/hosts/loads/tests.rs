@@ -247,7 +247,7 @@ fn to_host(
 }
 
 #[test]
-fn whatever_happens_loads_are_as_if_counted_afresh() {
+fn stored_loads_always_match_a_recount() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let mut runner = TestRunner::new(ProptestConfig { cases: 12, ..ProptestConfig::default() });
     let all = prop::collection::vec(doing(), 1..40);
@@ -273,7 +273,7 @@ async fn load(world: &World, host: HostId) -> Load {
 }
 
 #[tokio::test]
-async fn what_deployments_take_of_their_host_is_known() {
+async fn a_hosts_load_follows_its_deployments() {
     let story = Story::begin().await;
     let Load { reserved_mb, containers, env_bytes, largest_mb } =
         load(&story.world, story.host).await;
@@ -283,7 +283,7 @@ async fn what_deployments_take_of_their_host_is_known() {
 }
 
 #[tokio::test]
-async fn a_load_that_was_changed_from_outside_is_found_told_and_put_right() {
+async fn a_wrong_load_is_detected_reported_and_corrected() {
     let story = Story::begin().await;
     let state = &story.world.state;
     assert!(sweep(state).await.unwrap().is_empty());

@@ -72,7 +72,7 @@ async fn host(world: &World) -> Host {
 }
 
 #[tokio::test]
-async fn fm_40_a_host_renews_with_its_key_also_long_after_its_certificate_expired() {
+async fn fm_40_a_host_can_renew_long_after_its_certificate_expired() {
     let world = World::new();
     let mut copy = Copy::first(&world).await;
     assert_eq!(copy.number, 1);
@@ -86,7 +86,7 @@ async fn fm_40_a_host_renews_with_its_key_also_long_after_its_certificate_expire
 }
 
 #[tokio::test]
-async fn a_lost_answer_is_had_again_and_makes_no_copy_of_a_host() {
+async fn a_repeated_renewal_returns_the_same_certificate() {
     let world = World::new();
     let mut copy = Copy::first(&world).await;
     let first = copy.ask(&world).await.unwrap();
@@ -99,7 +99,7 @@ async fn a_lost_answer_is_had_again_and_makes_no_copy_of_a_host() {
 }
 
 #[tokio::test]
-async fn fm_41_two_copies_of_a_host_are_both_locked_out_until_one_joins_anew() {
+async fn fm_41_both_copies_of_a_host_are_locked_out_until_one_rejoins() {
     let world = World::new();
     let mut one = Copy::first(&world).await;
     let mut other = one.clone();
@@ -132,7 +132,7 @@ async fn fm_41_two_copies_of_a_host_are_both_locked_out_until_one_joins_anew() {
 }
 
 #[tokio::test]
-async fn a_database_from_a_backup_locks_nobody_out() {
+async fn a_restored_database_locks_no_host_out() {
     let world = World::new();
     let mut copy = Copy::first(&world).await;
     let before = host(&world).await.identity.certificate.unwrap();
@@ -147,7 +147,7 @@ async fn a_database_from_a_backup_locks_nobody_out() {
 }
 
 #[tokio::test]
-async fn nobody_else_gets_a_certificate_or_locks_a_host_out() {
+async fn strangers_cannot_renew_or_lock_a_host_out() {
     let world = World::new();
     let mut copy = Copy::first(&world).await;
     copy.renew(&world).await.unwrap();
@@ -172,7 +172,7 @@ async fn nobody_else_gets_a_certificate_or_locks_a_host_out() {
 }
 
 #[tokio::test]
-async fn a_removed_host_is_a_stranger_and_one_with_deployments_is_not_removed() {
+async fn a_removed_host_cannot_renew_and_a_host_in_use_is_not_removed() {
     let world = World::new();
     let mut copy = Copy::first(&world).await;
     let store = &world.state.store;
@@ -209,7 +209,7 @@ async fn a_removed_host_is_a_stranger_and_one_with_deployments_is_not_removed() 
 }
 
 #[tokio::test]
-async fn no_certificate_is_renewed_by_a_clock_that_is_doubted() {
+async fn no_certificate_is_renewed_while_the_clock_is_in_doubt() {
     let world = World::new();
     let mut copy = Copy::first(&world).await;
     world.clock.jump(SignedDuration::from_hours(72));

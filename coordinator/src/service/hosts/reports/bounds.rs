@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fm_67_a_hosts_words_about_itself_are_bounded_and_move_no_cursor() {
+    fn fm_67_a_host_status_is_bounded_and_has_no_control_characters() {
         let long = "x\u{1b}[2J\n".repeat(100_000);
         let status = HostStatus {
             agent_version: long.clone(),

@@ -23,7 +23,7 @@ async fn a_deploy_goes_from_pending_to_running() {
 }
 
 #[tokio::test]
-async fn a_first_deploy_that_fails_ends_stopped_with_its_cause() {
+async fn a_failed_first_deploy_ends_stopped_with_its_cause() {
     let mut story = Story::begin().await;
     let before = story.generation().await;
     let d = story.report(status(story.id, 1, Phase::Failed, None)).await;
@@ -55,7 +55,7 @@ async fn a_failed_restart_keeps_the_old_revision_and_says_why() {
 }
 
 #[tokio::test]
-async fn a_batch_may_come_twice() {
+async fn a_repeated_batch_changes_nothing() {
     let story = Story::begin().await;
     let at = story.world.state.clock.now();
     let live = || status(story.id, 1, Phase::Live, Some(1));
@@ -93,7 +93,7 @@ async fn a_batch_may_come_twice() {
 }
 
 #[tokio::test]
-async fn a_host_whose_clock_is_ahead_dates_nothing_to_the_future() {
+async fn report_times_ahead_of_the_coordinators_clock_are_capped() {
     let story = Story::begin().await;
     let now = story.world.clock_now();
     let ahead = now + jiff::SignedDuration::from_hours(24 * 365);
@@ -142,7 +142,7 @@ async fn late_reports_change_nothing() {
 }
 
 #[tokio::test]
-async fn a_host_speaks_for_its_own_deployments_only() {
+async fn reports_about_other_hosts_deployments_are_ignored() {
     let story = Story::begin().await;
     let (other, _) = story.world.host(2, 4096).await;
     let at = story.world.state.clock.now();
@@ -163,7 +163,7 @@ async fn a_host_speaks_for_its_own_deployments_only() {
 }
 
 #[tokio::test]
-async fn fm_33_a_revision_keeps_the_bytes_that_its_host_first_found() {
+async fn fm_33_a_revision_keeps_the_first_reported_digest() {
     let mut story = Story::begin().await;
     for bytes in [1, 2] {
         let starting = status(story.id, 1, Phase::Starting, None);
@@ -182,7 +182,7 @@ fn restarting() -> report::Failure {
 }
 
 #[tokio::test]
-async fn a_live_app_that_crashes_stays_running_and_says_so_until_it_is_back() {
+async fn a_crashed_live_app_stays_running_with_a_warning_until_it_recovers() {
     let mut story = Story::begin().await;
     story.report(status(story.id, 1, Phase::Live, Some(1))).await;
     let crashed = DeploymentStatus {
@@ -205,7 +205,7 @@ async fn a_live_app_that_crashes_stays_running_and_says_so_until_it_is_back() {
 }
 
 #[tokio::test]
-async fn restarts_are_shown_at_once_and_until_its_host_forgets_them() {
+async fn restarts_are_shown_as_the_host_reports_them() {
     let mut story = Story::begin().await;
     let live = status(story.id, 1, Phase::Live, Some(1));
     story.report(live.clone()).await;
@@ -227,7 +227,7 @@ async fn restarts_are_shown_at_once_and_until_its_host_forgets_them() {
 }
 
 #[tokio::test]
-async fn a_host_that_gives_up_without_a_word_leaves_nothing_hanging() {
+async fn a_failure_without_a_cause_still_ends_the_deploy() {
     let mut story = Story::begin().await;
     let mute = DeploymentStatus { failure: None, ..status(story.id, 1, Phase::Failed, None) };
     let d = story.report(mute).await;
@@ -236,7 +236,7 @@ async fn a_host_that_gives_up_without_a_word_leaves_nothing_hanging() {
 }
 
 #[tokio::test]
-async fn a_revision_that_a_restored_database_does_not_know_is_never_named() {
+async fn an_unknown_serving_revision_is_never_made_current() {
     let mut story = Story::begin().await;
     story.report(status(story.id, 1, Phase::Live, Some(1))).await;
     story.restart().await;
@@ -250,7 +250,7 @@ async fn a_revision_that_a_restored_database_does_not_know_is_never_named() {
 }
 
 #[tokio::test]
-async fn what_is_gone_from_a_host_changes_nothing() {
+async fn a_removed_report_changes_nothing() {
     let mut story = Story::begin().await;
     story.report(status(story.id, 1, Phase::Live, Some(1))).await;
     let at = story.world.state.clock.now();
@@ -266,7 +266,7 @@ async fn what_is_gone_from_a_host_changes_nothing() {
 }
 
 #[tokio::test]
-async fn progress_and_probes_count_from_the_deployments_own_host_only() {
+async fn progress_and_probes_count_only_from_the_deployments_own_host() {
     let story = Story::begin().await;
     let (other, _) = story.world.host(2, 4096).await;
     let (state, id, at) = (&story.world.state, story.id, story.world.state.clock.now());
@@ -285,7 +285,7 @@ async fn progress_and_probes_count_from_the_deployments_own_host_only() {
 }
 
 #[tokio::test]
-async fn a_deploy_that_waits_for_its_host_says_so() {
+async fn a_deploy_waiting_for_its_host_reports_it() {
     let mut story = Story::begin().await;
     let (state, host) = (story.world.state.clone(), story.host);
     let since = state.clock.now();
@@ -306,7 +306,7 @@ async fn a_deploy_that_waits_for_its_host_says_so() {
 }
 
 #[tokio::test]
-async fn a_stop_ends_the_story_of_an_earlier_failure() {
+async fn a_stop_clears_an_earlier_failure() {
     let mut story = Story::begin().await;
     story.report(status(story.id, 1, Phase::Live, Some(1))).await;
     story.restart().await;
@@ -321,7 +321,7 @@ async fn a_stop_ends_the_story_of_an_earlier_failure() {
 #[case::unhealthy_but_there(Phase::Live, Some(1), Status::Running)]
 #[case::old_news(Phase::Stopped, None, Status::Running)]
 #[tokio::test]
-async fn what_serves_decides(
+async fn the_serving_revision_decides_the_status(
     #[case] phase: Phase,
     #[case] serving: Option<u32>,
     #[case] expected: Status,
@@ -333,7 +333,7 @@ async fn what_serves_decides(
 }
 
 #[tokio::test]
-async fn what_the_guard_put_back_is_the_current_one_and_the_audit_log_says_who_and_why() {
+async fn an_automatic_rollback_is_made_current_and_audited_with_its_cause() {
     let mut story = Story::begin().await;
     story.goes_live(1).await;
     story.restart().await;
@@ -375,7 +375,7 @@ async fn what_the_guard_put_back_is_the_current_one_and_the_audit_log_says_who_a
 #[case::the_old_one_answers_already(Some(1), Health::Healthy)]
 #[case::nothing_answers(None, Health::Unhealthy)]
 #[tokio::test]
-async fn while_the_guard_works_the_deployment_is_running(
+async fn the_deployment_stays_running_during_an_automatic_rollback(
     #[case] serving: Option<u32>,
     #[case] health: Health,
 ) {
@@ -389,7 +389,7 @@ async fn while_the_guard_works_the_deployment_is_running(
 }
 
 #[tokio::test]
-async fn a_guard_that_is_reported_again_acts_once() {
+async fn a_repeated_rollback_report_acts_once() {
     let mut story = Story::begin().await;
     story.goes_live(1).await;
     story.restart().await;
@@ -404,7 +404,7 @@ async fn a_guard_that_is_reported_again_acts_once() {
 }
 
 #[tokio::test]
-async fn a_guards_report_may_be_the_first_of_its_revision() {
+async fn a_rollback_report_may_be_the_first_about_its_revision() {
     let mut story = Story::begin().await;
     story.goes_live(1).await;
     story.restart().await;
@@ -416,7 +416,7 @@ async fn a_guards_report_may_be_the_first_of_its_revision() {
 }
 
 #[tokio::test]
-async fn a_guards_report_that_comes_too_late_is_kept_for_the_next_time() {
+async fn a_late_rollback_report_still_excludes_its_revision_as_a_fallback() {
     let mut story = Story::begin().await;
     story.goes_live(1).await;
     story.restart().await;
@@ -430,7 +430,7 @@ async fn a_guards_report_that_comes_too_late_is_kept_for_the_next_time() {
 }
 
 #[tokio::test]
-async fn a_guard_that_acts_while_its_operator_stops_the_app_changes_the_revision_alone() {
+async fn a_rollback_of_a_stopped_app_changes_only_the_revision() {
     let mut story = Story::begin().await;
     story.goes_live(1).await;
     story.restart().await;
@@ -442,7 +442,7 @@ async fn a_guard_that_acts_while_its_operator_stops_the_app_changes_the_revision
 }
 
 #[tokio::test]
-async fn a_guard_that_puts_back_what_a_restored_database_does_not_know_leaves_a_document() {
+async fn a_rollback_to_an_unknown_revision_keeps_the_current_one() {
     let mut story = Story::begin().await;
     story.goes_live(1).await;
     let d = story.puts_back(1, 9).await;
@@ -457,7 +457,7 @@ async fn a_guard_that_puts_back_what_a_restored_database_does_not_know_leaves_a_
 }
 
 #[tokio::test]
-async fn what_a_superseded_revision_was_is_kept_though_it_is_told_late() {
+async fn a_late_live_report_of_a_superseded_revision_still_counts() {
     let mut story = Story::begin().await;
     story.goes_live(1).await;
     story.restart().await;
@@ -469,7 +469,7 @@ async fn what_a_superseded_revision_was_is_kept_though_it_is_told_late() {
 }
 
 #[tokio::test]
-async fn an_end_long_after_the_deploy_has_an_entry_of_its_own() {
+async fn a_failure_long_after_the_deploy_gets_its_own_log_entry() {
     let mut story = Story::begin().await;
     story.goes_live(1).await;
     let d = story.report(status(story.id, 1, Phase::Failed, None)).await;
@@ -478,7 +478,7 @@ async fn an_end_long_after_the_deploy_has_an_entry_of_its_own() {
 }
 
 #[tokio::test]
-async fn fm_67_one_put_back_a_revision_is_believed() {
+async fn fm_67_only_one_automatic_rollback_per_revision_is_accepted() {
     let mut story = Story::begin().await;
     story.goes_live(1).await;
     story.restart().await;
@@ -499,7 +499,7 @@ async fn fm_67_one_put_back_a_revision_is_believed() {
 }
 
 #[tokio::test]
-async fn what_a_host_says_of_itself_is_kept_cut_short() {
+async fn a_long_host_status_is_truncated() {
     let story = Story::begin().await;
     let (state, host) = (&story.world.state, story.host);
     let kept = async || {
@@ -515,7 +515,7 @@ async fn what_a_host_says_of_itself_is_kept_cut_short() {
 }
 
 #[tokio::test]
-async fn fm_67_no_host_chooses_the_number_of_the_next_revision() {
+async fn fm_67_a_host_cannot_inflate_revision_numbers() {
     let mut story = Story::begin().await;
     story.goes_live(1).await;
     for made_up in [10_002, u32::MAX] {
