@@ -14,7 +14,7 @@ use buddo_agent::local::doctor;
 use buddo_agent::local::show::{Question, show};
 use buddo_agent::process::{log, open_files};
 use buddo_runtime::core_dump;
-use buddo_shared::join::JoinToken;
+use buddo_shared::host_wire::join::JoinToken;
 use buddo_shared::terminal::clean_lines;
 use clap::{CommandFactory as _, Parser as _};
 use tokio::signal::unix::{SignalKind, signal};

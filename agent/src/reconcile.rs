@@ -42,9 +42,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use buddo_shared::id::DeploymentId;
-use buddo_shared::report::Frame;
-use buddo_shared::sealed::OpeningKey;
+use buddo_shared::host_wire::report::Frame;
+use buddo_shared::host_wire::sealed::OpeningKey;
+use buddo_shared::model::id::DeploymentId;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;

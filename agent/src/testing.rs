@@ -1,17 +1,17 @@
 //! What unit tests of several modules need.
 
-use buddo_shared::id::{DeploymentId, Generation, HostId, Revision};
-use buddo_shared::image::ImageReference;
-use buddo_shared::limits::Limits;
-use buddo_shared::manifest::{
+use buddo_shared::host_wire::manifest::{
     DeploymentSpec, Manifest, RunState, SCHEMA, ServiceSpec, Services, Strategy,
 };
-use buddo_shared::name::{HostName, Subdomain};
-use buddo_shared::port::Port;
-use buddo_shared::probe::Probe;
-use buddo_shared::report::{DeploymentStatus, Health, HostStatus, Phase};
-use buddo_shared::signed::{Signer, Verifier};
-use buddo_shared::workload::{ServiceName, SpecDigest};
+use buddo_shared::host_wire::report::{DeploymentStatus, Health, HostStatus, Phase};
+use buddo_shared::host_wire::signed::{Signer, Verifier};
+use buddo_shared::model::id::{DeploymentId, Generation, HostId, Revision};
+use buddo_shared::model::image::ImageReference;
+use buddo_shared::model::limits::Limits;
+use buddo_shared::model::name::{HostName, Subdomain};
+use buddo_shared::model::port::Port;
+use buddo_shared::model::probe::Probe;
+use buddo_shared::model::workload::{ServiceName, SpecDigest};
 use jiff::Timestamp;
 use uuid::Uuid;
 

@@ -12,7 +12,7 @@ use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use buddo_shared::secret::Secret;
+use buddo_shared::model::secret::Secret;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{

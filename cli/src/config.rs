@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use buddo_shared::secret::Secret;
+use buddo_shared::model::secret::Secret;
 use etcetera::BaseStrategy as _;
 use reqwest::Url;
 use serde::Deserialize;

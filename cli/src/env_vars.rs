@@ -8,7 +8,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use buddo_shared::secret::Secret;
+use buddo_shared::model::secret::Secret;
 
 /// An `--env` argument: `KEY=VALUE`, or `KEY` whose value is taken from buddo's own environment.
 #[derive(Debug, Clone)]

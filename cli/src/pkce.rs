@@ -3,7 +3,7 @@
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64;
-use buddo_shared::secret::Secret;
+use buddo_shared::model::secret::Secret;
 
 /// A verifier: its holder may redeem the code that was requested with its challenge.
 #[derive(Debug)]

@@ -15,7 +15,7 @@ use std::time::Duration;
 use buddo_shared::api::auth::User;
 use buddo_shared::api::connections::ExternalProfile;
 use buddo_shared::api::oauth::Tokens;
-use buddo_shared::secret::{Secret, exposed, exposed_option};
+use buddo_shared::model::secret::{Secret, exposed, exposed_option};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 

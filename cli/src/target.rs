@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::fmt;
 use std::str::FromStr;
 
-use buddo_shared::id::DeploymentId;
+use buddo_shared::model::id::DeploymentId;
 
 /// An id, or the name of a deployment. Text in the form of an id is taken as an id: a subdomain
 /// of 36 characters cannot exist, so there is no ambiguity.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use buddo_runtime::clock::Clock;
-use buddo_shared::id::DeploymentId;
+use buddo_shared::model::id::DeploymentId;
 use jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;

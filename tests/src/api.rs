@@ -12,8 +12,8 @@ use buddo_shared::api::deploy::{
     RevisionList, Rollback, Status, StatusAnswer, Tier,
 };
 use buddo_shared::api::oauth::{DEPLOY_MANAGE, TOKEN_EXCHANGE, TOKEN_TYPE_JWT, Tokens};
-use buddo_shared::id::CLI_CLIENT_ID;
-use buddo_shared::secret::Secret;
+use buddo_shared::model::id::CLI_CLIENT_ID;
+use buddo_shared::model::secret::Secret;
 use reqwest::{Certificate, Client, ClientBuilder, Method};
 use serde::Serialize;
 use serde::de::DeserializeOwned;

@@ -203,7 +203,7 @@ fn architecture() -> anyhow::Result<&'static str> {
 }
 
 fn sha256(bytes: &[u8]) -> String {
-    buddo_shared::signed::digest_of(bytes).to_string()
+    buddo_shared::host_wire::signed::digest_of(bytes).to_string()
 }
 
 /// The few calls of the distribution specification that a push needs.

@@ -15,11 +15,11 @@ use std::time::Duration;
 
 use buddo_runtime::clock::Clock;
 use buddo_runtime::error_chain::chain;
-use buddo_shared::id::Generation;
-use buddo_shared::image::Digest;
-use buddo_shared::manifest::Manifest;
-use buddo_shared::report::Accepted;
-use buddo_shared::signed::{Verified, VerifyError};
+use buddo_shared::host_wire::manifest::Manifest;
+use buddo_shared::host_wire::report::Accepted;
+use buddo_shared::host_wire::signed::{Verified, VerifyError};
+use buddo_shared::model::id::Generation;
+use buddo_shared::model::image::Digest;
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{Mutex, watch};

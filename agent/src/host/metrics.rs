@@ -16,7 +16,7 @@ use axum::routing::get;
 use buddo_runtime::bounded::{Bounded, CONNECTIONS};
 use buddo_runtime::clock::Clock;
 use buddo_runtime::process_metrics::{self, gauge};
-use buddo_shared::report::Phase;
+use buddo_shared::host_wire::report::Phase;
 use prometheus_client::encoding::text;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;

@@ -102,7 +102,7 @@ impl OomWatch {
 mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
 
-    use buddo_shared::id::DeploymentId;
+    use buddo_shared::model::id::DeploymentId;
     use uuid::Uuid;
 
     use super::*;

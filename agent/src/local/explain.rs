@@ -1,10 +1,10 @@
 //! Why an app is in the state it is in, and what happens next: state → words. Pure.
 
-use buddo_shared::id::Revision;
-use buddo_shared::manifest::RunState;
-use buddo_shared::report::{
+use buddo_shared::host_wire::manifest::RunState;
+use buddo_shared::host_wire::report::{
     DeploymentStatus, Health, HostStatus, Phase, ReplicaStatus, ServiceStatus,
 };
+use buddo_shared::model::id::Revision;
 use buddo_shared::terminal::clean;
 use serde::{Deserialize, Serialize};
 
@@ -211,9 +211,9 @@ fn next(app: &DeploymentSnapshot) -> String {
 
 #[cfg(test)]
 mod tests {
-    use buddo_shared::id::DeploymentId;
-    use buddo_shared::report::Failure;
-    use buddo_shared::workload::ReplicaIndex;
+    use buddo_shared::host_wire::report::Failure;
+    use buddo_shared::model::id::DeploymentId;
+    use buddo_shared::model::workload::ReplicaIndex;
     use uuid::Uuid;
 
     use super::*;
@@ -322,7 +322,7 @@ mod tests {
     fn explains_the_cause_of_a_rollback_and_what_serves() {
         use crate::plan::rollback_watch::Verdict;
         let limits =
-            buddo_shared::limits::Limits { memory_mb: 256, cpu_millicores: 250, pids: 100 };
+            buddo_shared::model::limits::Limits { memory_mb: 256, cpu_millicores: 250, pids: 100 };
         let [old, new] = [1, 2].map(Revision::new);
         let lived = std::time::Duration::from_secs(12);
         let verdict = Verdict::Memory { kills: 2, certain: true };
@@ -387,7 +387,7 @@ mod tests {
     #[test]
     fn explains_the_cause_of_a_failed_update_its_fix_and_what_serves() {
         let failure = crate::plan::messages::never_healthy(
-            buddo_shared::port::Port::DEFAULT,
+            buddo_shared::model::port::Port::DEFAULT,
             60,
             Some("connection refused"),
         );

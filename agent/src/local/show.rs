@@ -7,7 +7,7 @@ use std::io::Write as _;
 
 use anyhow::{Context as _, Result};
 use buddo_runtime::uri::escape;
-use buddo_shared::report::{Health, Report, ReportBody, ServiceStatus};
+use buddo_shared::host_wire::report::{Health, Report, ReportBody, ServiceStatus};
 use buddo_shared::terminal::{clean, clean_lines, escape_json};
 
 use crate::config::Config;
@@ -173,9 +173,11 @@ fn events(reports: &[Report]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use buddo_shared::id::{DeploymentId, Revision};
-    use buddo_shared::report::{DeploymentStatus, Failure, HostStatus, Phase, ReplicaStatus};
-    use buddo_shared::workload::ReplicaIndex;
+    use buddo_shared::host_wire::report::{
+        DeploymentStatus, Failure, HostStatus, Phase, ReplicaStatus,
+    };
+    use buddo_shared::model::id::{DeploymentId, Revision};
+    use buddo_shared::model::workload::ReplicaIndex;
     use jiff::Timestamp;
     use uuid::Uuid;
 
@@ -287,7 +289,7 @@ mod tests {
         let explained = crate::local::explain::explain(&app, &snapshot.host).to_string();
         let mut unexplained = app.clone();
         (unexplained.status.failure, unexplained.given_up) = (None, None);
-        unexplained.run = Some(buddo_shared::manifest::RunState::Running);
+        unexplained.run = Some(buddo_shared::host_wire::manifest::RunState::Running);
         let problem = crate::local::explain::explain(&unexplained, &snapshot.host).to_string();
         snapshot.deployments = vec![app];
         for (text, lines) in

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddrV4;
 use std::path::PathBuf;
 
-use buddo_shared::image::{Digest, ImageReference};
-use buddo_shared::limits::Limits;
-use buddo_shared::port::Port;
+use buddo_shared::model::image::{Digest, ImageReference};
+use buddo_shared::model::limits::Limits;
+use buddo_shared::model::port::Port;
 
 // A container is told from others by its identity, so both are found here as well.
 pub use crate::model::workload::{Identity, Slot};

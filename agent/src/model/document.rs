@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use buddo_shared::id::DeploymentId;
-use buddo_shared::image::Digest;
-use buddo_shared::manifest::{DeploymentSpec, Manifest};
-use buddo_shared::signed::Verified;
+use buddo_shared::host_wire::manifest::{DeploymentSpec, Manifest};
+use buddo_shared::host_wire::signed::Verified;
+use buddo_shared::model::id::DeploymentId;
+use buddo_shared::model::image::Digest;
 
 use crate::model::spec::WorkloadSpec;
 use crate::model::workload::WorkloadId;

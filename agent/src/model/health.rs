@@ -14,8 +14,8 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use buddo_shared::probe::Probe;
-use buddo_shared::report::Health;
+use buddo_shared::host_wire::report::Health;
+use buddo_shared::model::probe::Probe;
 use jiff::Timestamp;
 
 /// What one probe saw.

@@ -2,8 +2,8 @@
 
 use std::net::SocketAddrV4;
 
-use buddo_shared::manifest::RunState;
-use buddo_shared::report::{DeploymentStatus, Failure, HostStatus};
+use buddo_shared::host_wire::manifest::RunState;
+use buddo_shared::host_wire::report::{DeploymentStatus, Failure, HostStatus};
 use serde::{Deserialize, Serialize};
 
 use crate::model::live_table::Target;

@@ -5,14 +5,14 @@
 
 use std::sync::Arc;
 
-use buddo_shared::id::Revision;
-use buddo_shared::image::{Digest, ImageReference};
-use buddo_shared::limits::Limits;
-use buddo_shared::manifest::{DeploymentSpec, RunState, ServiceSpec, Strategy};
-use buddo_shared::port::Port;
-use buddo_shared::probe::Probe;
-use buddo_shared::sealed::Sealed;
-use buddo_shared::workload::ReplicaIndex;
+use buddo_shared::host_wire::manifest::{DeploymentSpec, RunState, ServiceSpec, Strategy};
+use buddo_shared::host_wire::sealed::Sealed;
+use buddo_shared::model::id::Revision;
+use buddo_shared::model::image::{Digest, ImageReference};
+use buddo_shared::model::limits::Limits;
+use buddo_shared::model::port::Port;
+use buddo_shared::model::probe::Probe;
+use buddo_shared::model::workload::ReplicaIndex;
 
 use crate::model::workload::WorkloadId;
 
@@ -142,7 +142,7 @@ impl<'a> RevisionSpec<'a> {
 
 #[cfg(test)]
 mod tests {
-    use buddo_shared::manifest::{AutoRollback, Fallback, Services};
+    use buddo_shared::host_wire::manifest::{AutoRollback, Fallback, Services};
 
     use super::*;
     use crate::testing::{desired, service};

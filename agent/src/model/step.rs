@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use buddo_shared::id::Revision;
+use buddo_shared::model::id::Revision;
 
 use crate::model::workload::{Identity, Slot, WorkloadId, container_name};
 

@@ -9,9 +9,9 @@
 //! The database decides, because it stores a document and its trust in one commit; `identity.json`
 //! follows it, so that a host that lost its database still knows whom to trust.
 
-use buddo_shared::id::HostId;
-use buddo_shared::manifest::Trust;
-use buddo_shared::signed::{PinnedKeyError, Verifier};
+use buddo_shared::host_wire::manifest::Trust;
+use buddo_shared::host_wire::signed::{PinnedKeyError, Verifier};
+use buddo_shared::model::id::HostId;
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::{self, PemObject as _};
@@ -84,7 +84,7 @@ impl TrustRoots {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use buddo_shared::signed::Signer;
+    use buddo_shared::host_wire::signed::Signer;
     use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
 
     use super::*;

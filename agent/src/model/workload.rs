@@ -9,8 +9,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use buddo_shared::id::{DeploymentId, Revision};
-use buddo_shared::workload::{ReplicaIndex, ServiceName};
+use buddo_shared::model::id::{DeploymentId, Revision};
+use buddo_shared::model::workload::{ReplicaIndex, ServiceName};
 use serde::{Deserialize, Serialize};
 
 /// One of the two places a workload's containers can be in.

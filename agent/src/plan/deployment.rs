@@ -4,14 +4,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use buddo_shared::id::{DeploymentId, Revision};
-use buddo_shared::image::Digest;
-use buddo_shared::manifest::{DeploymentSpec, Services};
-use buddo_shared::report::{
+use buddo_shared::host_wire::manifest::{DeploymentSpec, Services};
+use buddo_shared::host_wire::report::{
     DeploymentStatus, Failure, Health, MAX_REPLICAS, MAX_SERVICES, Phase, ReplicaStatus,
     ServiceStatus,
 };
-use buddo_shared::workload::ServiceName;
+use buddo_shared::model::id::{DeploymentId, Revision};
+use buddo_shared::model::image::Digest;
+use buddo_shared::model::workload::ServiceName;
 use jiff::Timestamp;
 
 use crate::model::live_table::Target;

@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use buddo_shared::id::Revision;
-use buddo_shared::limits::Limits;
-use buddo_shared::port::Port;
-use buddo_shared::report::Failure;
-use buddo_shared::workload::ServiceName;
+use buddo_shared::host_wire::report::Failure;
+use buddo_shared::model::id::Revision;
+use buddo_shared::model::limits::Limits;
+use buddo_shared::model::port::Port;
+use buddo_shared::model::workload::ServiceName;
 
 use crate::model::container::{ExitInfo, KILLED};
 use crate::plan::rollback_watch::Verdict;

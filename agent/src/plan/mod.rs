@@ -37,10 +37,10 @@ mod tests;
 use std::ops::Deref;
 use std::time::Duration;
 
-use buddo_shared::id::Revision;
-use buddo_shared::manifest::RunState;
-use buddo_shared::probe::Probe;
-use buddo_shared::report::{Failure, Phase};
+use buddo_shared::host_wire::manifest::RunState;
+use buddo_shared::host_wire::report::{Failure, Phase};
+use buddo_shared::model::id::Revision;
+use buddo_shared::model::probe::Probe;
 use jiff::Timestamp;
 use tokio::time::Instant;
 

@@ -170,7 +170,7 @@ impl Round {
 
 #[cfg(test)]
 mod tests {
-    use buddo_shared::id::DeploymentId;
+    use buddo_shared::model::id::DeploymentId;
     use proptest::prelude::*;
     use uuid::Uuid;
 

@@ -3,7 +3,7 @@
 //! Everybody else states facts. The phase of a plan says that visitors are *sent* to what serves;
 //! [`for_visitors`] says whether they get there, and [`of_step`] what a running step shows meanwhile.
 
-use buddo_shared::report::Phase;
+use buddo_shared::host_wire::report::Phase;
 
 use crate::model::container::ContainerState;
 use crate::model::step::{Lane, Step};

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use buddo_shared::id::{DeploymentId, Revision};
-use buddo_shared::manifest::ServiceSpec;
-use buddo_shared::workload::ReplicaIndex;
+use buddo_shared::host_wire::manifest::ServiceSpec;
+use buddo_shared::model::id::{DeploymentId, Revision};
+use buddo_shared::model::workload::ReplicaIndex;
 use tokio::time::Instant;
 
 use crate::model::live_table::Target;
@@ -85,7 +85,7 @@ fn ids(
 mod tests {
     use std::time::Duration;
 
-    use buddo_shared::image::Digest;
+    use buddo_shared::model::image::Digest;
 
     use super::*;
     use crate::model::persisted::{RollbackWatch, Serving};

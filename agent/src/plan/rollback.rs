@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use buddo_shared::id::Revision;
+use buddo_shared::model::id::Revision;
 use tokio::time::Instant;
 
 use crate::model::health::Level;
@@ -107,7 +107,7 @@ pub(super) fn roll_back(
     now: Instant,
     desired: &WorkloadSpec,
     plan: &mut Plan,
-    failure: buddo_shared::report::Failure,
+    failure: buddo_shared::host_wire::report::Failure,
 ) {
     state.roll_back(desired.revision(), failure);
     plan.watched_until = None;

@@ -1,8 +1,8 @@
 //! Moves the wanted revision's container towards serving until it answers or is given up.
 
-use buddo_shared::id::Revision;
-use buddo_shared::manifest::Strategy;
-use buddo_shared::report::Failure;
+use buddo_shared::host_wire::manifest::Strategy;
+use buddo_shared::host_wire::report::Failure;
+use buddo_shared::model::id::Revision;
 use tokio::time::Instant;
 
 use crate::model::container::{ContainerState, Slot};

@@ -3,9 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use buddo_shared::id::Revision;
-use buddo_shared::image::Digest;
-use buddo_shared::report::Failure;
+use buddo_shared::host_wire::report::Failure;
+use buddo_shared::model::id::Revision;
+use buddo_shared::model::image::Digest;
 use tokio::time::Instant;
 
 use crate::model::container::ExitInfo;

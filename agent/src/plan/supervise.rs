@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use buddo_shared::id::Revision;
-use buddo_shared::manifest::Strategy;
+use buddo_shared::host_wire::manifest::Strategy;
+use buddo_shared::model::id::Revision;
 
 use crate::model::container::{Container, ContainerState};
 use crate::model::health::Level;

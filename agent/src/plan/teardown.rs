@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use buddo_shared::id::Revision;
+use buddo_shared::model::id::Revision;
 use tokio::time::Instant;
 
 use crate::model::container::{ContainerState, Identity};

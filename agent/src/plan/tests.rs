@@ -5,8 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use buddo_shared::manifest::{DeploymentSpec, Strategy as Replacing};
-use buddo_shared::probe::Probe;
+use buddo_shared::host_wire::manifest::{DeploymentSpec, Strategy as Replacing};
+use buddo_shared::model::probe::Probe;
 use jiff::Timestamp;
 use proptest::prelude::*;
 

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use buddo_shared::id::DeploymentId;
-use buddo_shared::log::LogLine;
+use buddo_shared::host_wire::log::LogLine;
+use buddo_shared::model::id::DeploymentId;
 use futures_util::Stream;
 use tokio::sync::watch;
 

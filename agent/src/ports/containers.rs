@@ -3,10 +3,10 @@
 use std::net::SocketAddrV4;
 use std::time::Duration;
 
-use buddo_shared::image::{Digest, ImageReference};
-use buddo_shared::manifest::RegistryCredentials;
-use buddo_shared::report::Failure;
-use buddo_shared::secret::Secret;
+use buddo_shared::host_wire::manifest::RegistryCredentials;
+use buddo_shared::host_wire::report::Failure;
+use buddo_shared::model::image::{Digest, ImageReference};
+use buddo_shared::model::secret::Secret;
 
 use crate::model::container::{Container, ContainerSpec, Created, ExitInfo, Mended};
 use crate::model::workload::{Identity, Slot, WorkloadId};

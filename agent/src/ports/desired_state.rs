@@ -1,8 +1,8 @@
 //! Incoming documents.
 
-use buddo_shared::id::Generation;
-use buddo_shared::report::Accepted;
-use buddo_shared::signed::VerifyError;
+use buddo_shared::host_wire::report::Accepted;
+use buddo_shared::host_wire::signed::VerifyError;
+use buddo_shared::model::id::Generation;
 use jiff::Timestamp;
 
 use crate::model::trust::TrustRootsError;

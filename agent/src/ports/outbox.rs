@@ -1,6 +1,6 @@
 //! Outgoing reports.
 
-use buddo_shared::report::{Frame, Report};
+use buddo_shared::host_wire::report::{Frame, Report};
 use tokio::sync::watch;
 
 /// Where the server reads reports from. Implemented by `reconcile::report`.

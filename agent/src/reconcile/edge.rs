@@ -4,9 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use buddo_shared::id::DeploymentId;
-use buddo_shared::manifest::DeploymentSpec;
-use buddo_shared::name::{HostName, Subdomain};
+use buddo_shared::host_wire::manifest::DeploymentSpec;
+use buddo_shared::model::id::DeploymentId;
+use buddo_shared::model::name::{HostName, Subdomain};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 

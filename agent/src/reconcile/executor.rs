@@ -8,14 +8,14 @@ use std::net::SocketAddrV4;
 use std::sync::Arc;
 use std::time::Duration;
 
-use buddo_shared::env::EnvVars;
-use buddo_shared::id::Revision;
-use buddo_shared::image::Digest;
-use buddo_shared::manifest::RegistryCredentials;
-use buddo_shared::probe::Probe;
-use buddo_shared::report::Failure;
-use buddo_shared::sealed::{OpeningKey, Sealed};
-use buddo_shared::secret::Secret;
+use buddo_shared::host_wire::manifest::RegistryCredentials;
+use buddo_shared::host_wire::report::Failure;
+use buddo_shared::host_wire::sealed::{OpeningKey, Sealed};
+use buddo_shared::model::env::EnvVars;
+use buddo_shared::model::id::Revision;
+use buddo_shared::model::image::Digest;
+use buddo_shared::model::probe::Probe;
+use buddo_shared::model::secret::Secret;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tokio_util::sync::CancellationToken;
 

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use buddo_shared::id::DeploymentId;
+use buddo_shared::model::id::DeploymentId;
 use tokio::time::Instant;
 
 use crate::model::container::ContainerState;
@@ -117,7 +117,7 @@ impl HostTrouble {
 
 #[cfg(test)]
 mod tests {
-    use buddo_shared::id::Revision;
+    use buddo_shared::model::id::Revision;
     use uuid::Uuid;
 
     use super::*;

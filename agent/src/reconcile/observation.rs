@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use buddo_runtime::backoff::Failures;
-use buddo_shared::report::Failure;
+use buddo_shared::host_wire::report::Failure;
 use tokio::time::Instant;
 
 use super::event_liveness::EventLiveness;

@@ -69,9 +69,9 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
-    use buddo_shared::id::Revision;
-    use buddo_shared::manifest::{DeploymentSpec, ServiceSpec};
-    use buddo_shared::name::Subdomain;
+    use buddo_shared::host_wire::manifest::{DeploymentSpec, ServiceSpec};
+    use buddo_shared::model::id::Revision;
+    use buddo_shared::model::name::Subdomain;
     use tokio_util::sync::CancellationToken;
 
     use super::*;

@@ -5,10 +5,10 @@ use std::net::SocketAddrV4;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use buddo_runtime::clock::Clock;
-use buddo_shared::id::Revision;
-use buddo_shared::manifest::RunState;
-use buddo_shared::probe::Probe;
-use buddo_shared::report::{Frame, Progress};
+use buddo_shared::host_wire::manifest::RunState;
+use buddo_shared::host_wire::report::{Frame, Progress};
+use buddo_shared::model::id::Revision;
+use buddo_shared::model::probe::Probe;
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;

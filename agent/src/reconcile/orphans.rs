@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use buddo_shared::id::Revision;
+use buddo_shared::model::id::Revision;
 use tokio::time::Instant;
 
 use crate::model::step::Step;
@@ -107,7 +107,7 @@ fn learn(states: &mut BTreeMap<WorkloadId, WorkloadState>, found: &[Identity]) {
 
 #[cfg(test)]
 mod tests {
-    use buddo_shared::id::DeploymentId;
+    use buddo_shared::model::id::DeploymentId;
 
     use super::*;
 

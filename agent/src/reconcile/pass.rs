@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use buddo_shared::id::DeploymentId;
-use buddo_shared::report::ReportBody;
-use buddo_shared::workload::{ReplicaIndex, ServiceName};
+use buddo_shared::host_wire::report::ReportBody;
+use buddo_shared::model::id::DeploymentId;
+use buddo_shared::model::workload::{ReplicaIndex, ServiceName};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 

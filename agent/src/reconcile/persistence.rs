@@ -129,7 +129,7 @@ fn not_saved(error: &(dyn std::error::Error + 'static)) {
 
 #[cfg(test)]
 mod tests {
-    use buddo_shared::id::DeploymentId;
+    use buddo_shared::model::id::DeploymentId;
     use uuid::Uuid;
 
     use super::*;

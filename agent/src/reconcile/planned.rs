@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use buddo_runtime::clock::Clock as _;
-use buddo_shared::id::DeploymentId;
-use buddo_shared::workload::ServiceName;
+use buddo_shared::model::id::DeploymentId;
+use buddo_shared::model::workload::ServiceName;
 use tokio::time::Instant;
 
 use super::Reconciler;

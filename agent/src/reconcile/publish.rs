@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use buddo_runtime::clock::Clock as _;
-use buddo_shared::id::Revision;
-use buddo_shared::manifest::{DeploymentSpec, Strategy};
-use buddo_shared::report::{DeploymentStatus, Health, HostStatus, Phase, ReportBody};
+use buddo_shared::host_wire::manifest::{DeploymentSpec, Strategy};
+use buddo_shared::host_wire::report::{DeploymentStatus, Health, HostStatus, Phase, ReportBody};
+use buddo_shared::model::id::Revision;
 use tokio::time::Instant;
 
 use crate::adapters::store::Entry;

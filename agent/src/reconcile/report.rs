@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use buddo_runtime::backoff::Failures;
 use buddo_runtime::clock::Clock;
-use buddo_shared::report::{
+use buddo_shared::host_wire::report::{
     DeploymentStatus, Frame, Phase, ReplicaStatus, Report, ReportBody, ServiceStatus,
 };
 use jiff::Timestamp;
@@ -290,9 +290,9 @@ impl Outbox for Status {
 #[cfg(test)]
 mod tests {
     use buddo_runtime::clock::SystemClock;
-    use buddo_shared::id::{DeploymentId, Revision};
-    use buddo_shared::report::Health;
-    use buddo_shared::workload::{ReplicaIndex, ServiceName};
+    use buddo_shared::host_wire::report::Health;
+    use buddo_shared::model::id::{DeploymentId, Revision};
+    use buddo_shared::model::workload::{ReplicaIndex, ServiceName};
     use uuid::Uuid;
 
     use super::*;

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use buddo_shared::id::Revision;
-use buddo_shared::manifest::Strategy;
+use buddo_shared::host_wire::manifest::Strategy;
+use buddo_shared::model::id::Revision;
 use tokio::time::Instant;
 
 use crate::config::Network;
@@ -128,7 +128,7 @@ mod tests {
 
     use ContainerState::{Exited, Running};
     use Strategy::{Recreate, Rolling};
-    use buddo_shared::id::DeploymentId;
+    use buddo_shared::model::id::DeploymentId;
     use uuid::Uuid;
 
     use super::*;

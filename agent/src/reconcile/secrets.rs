@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use buddo_runtime::backoff::Failures;
-use buddo_shared::id::Revision;
-use buddo_shared::report::Failure;
+use buddo_shared::host_wire::report::Failure;
+use buddo_shared::model::id::Revision;
 use tokio::time::Instant;
 
 use crate::model::retries::{self, Jitter};

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use buddo_shared::report::Failure;
+use buddo_shared::host_wire::report::Failure;
 use tokio::time::Instant;
 
 use crate::model::step::Step;

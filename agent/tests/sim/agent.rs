@@ -17,7 +17,7 @@ use buddo_agent::ports::{self, EventFeed, Named};
 use buddo_agent::process::metrics::Metrics;
 use buddo_agent::reconcile::report::Status;
 use buddo_agent::reconcile::{Domains, Inputs, Reconciler, Rendered, Settings, Shared};
-use buddo_shared::name::HostName;
+use buddo_shared::model::name::HostName;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 
 use buddo_agent::model::container::{ContainerState, Identity};
 use buddo_agent::model::workload::WorkloadId;
-use buddo_shared::manifest::DeploymentSpec;
-use buddo_shared::report::{Failure, Phase, ReportBody};
+use buddo_shared::host_wire::manifest::DeploymentSpec;
+use buddo_shared::host_wire::report::{Failure, Phase, ReportBody};
 use tokio::time::Instant;
 
 use crate::agent::render;
@@ -65,7 +65,7 @@ fn host(state: &State) -> Option<String> {
     let wanted = || state.books.ledger.wanted.values();
     let domains = wanted().filter(|desired| !desired.domains.is_empty());
     let domains = domains.map(|d| (d.id, (d.subdomain.clone(), d.domains.clone()))).collect();
-    let zone = buddo_shared::name::HostName::parse("apps.example").expect("valid");
+    let zone = buddo_shared::model::name::HostName::parse("apps.example").expect("valid");
     if let Some(name) = without_secrets(state) {
         return Some(format!("{} could not be started again: it lacks secrets", short(name)));
     }

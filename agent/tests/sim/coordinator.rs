@@ -7,21 +7,21 @@ use std::time::Duration;
 use buddo_agent::control::desired_state::DesiredState;
 use buddo_agent::ports::{DesiredStateSink as _, Outbox as _, Refusal};
 use buddo_agent::reconcile::report::Status;
-use buddo_shared::env::EnvVars;
-use buddo_shared::id::{DeploymentId, Generation, HostId, Revision};
-use buddo_shared::image::ImageReference;
-use buddo_shared::limits::Limits;
-use buddo_shared::manifest::{
+use buddo_shared::host_wire::manifest::{
     DeploymentSpec, Manifest, RunState, SCHEMA, ServiceSpec, Strategy, Trust,
 };
-use buddo_shared::name::{HostName, Subdomain};
-use buddo_shared::port::Port;
-use buddo_shared::probe::Probe;
-use buddo_shared::report::{DeploymentStatus, ReportBody};
-use buddo_shared::sealed::{OpeningKey, Sealed, SealingKey};
-use buddo_shared::secret::Secret;
-use buddo_shared::signed::Signer;
-use buddo_shared::workload::{ServiceName, SpecDigest};
+use buddo_shared::host_wire::report::{DeploymentStatus, ReportBody};
+use buddo_shared::host_wire::sealed::{OpeningKey, Sealed, SealingKey};
+use buddo_shared::host_wire::signed::Signer;
+use buddo_shared::model::env::EnvVars;
+use buddo_shared::model::id::{DeploymentId, Generation, HostId, Revision};
+use buddo_shared::model::image::ImageReference;
+use buddo_shared::model::limits::Limits;
+use buddo_shared::model::name::{HostName, Subdomain};
+use buddo_shared::model::port::Port;
+use buddo_shared::model::probe::Probe;
+use buddo_shared::model::secret::Secret;
+use buddo_shared::model::workload::{ServiceName, SpecDigest};
 use bytes::Bytes;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
@@ -290,7 +290,7 @@ fn take_answer(
     state: &mut State,
     generation: u64,
     offered: Arc<[DeploymentSpec]>,
-    answer: Result<buddo_shared::report::Accepted, Refusal>,
+    answer: Result<buddo_shared::host_wire::report::Accepted, Refusal>,
 ) {
     match answer {
         Ok(accepted) if accepted.generation.generation == generation => {

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use buddo_agent::model::container::Identity;
-use buddo_shared::id::{DeploymentId, Revision};
-use buddo_shared::manifest::RunState;
-use buddo_shared::report::{DeploymentStatus, Phase};
+use buddo_shared::host_wire::manifest::RunState;
+use buddo_shared::host_wire::report::{DeploymentStatus, Phase};
+use buddo_shared::model::id::{DeploymentId, Revision};
 use tokio::time::Instant;
 
 use crate::agent::Agent;

@@ -7,10 +7,10 @@ use buddo_agent::model::live_table::Target;
 use buddo_agent::model::snapshot::HostSnapshot;
 use buddo_agent::model::workload::WorkloadId;
 use buddo_agent::plan::permits;
-use buddo_shared::id::DeploymentId;
-use buddo_shared::manifest::{DeploymentSpec, RunState, Strategy};
-use buddo_shared::report::Phase;
-use buddo_shared::workload::ServiceName;
+use buddo_shared::host_wire::manifest::{DeploymentSpec, RunState, Strategy};
+use buddo_shared::host_wire::report::Phase;
+use buddo_shared::model::id::DeploymentId;
+use buddo_shared::model::workload::ServiceName;
 use tokio::time::Instant;
 
 use crate::podman::{Boxed, short};

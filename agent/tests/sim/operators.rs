@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use buddo_shared::manifest::{DeploymentSpec, RunState};
+use buddo_shared::host_wire::manifest::{DeploymentSpec, RunState};
 
 use crate::coordinator::Keys;
 use crate::faults::Swarm;

@@ -26,11 +26,11 @@ use buddo_agent::plan::replicas::Replicas;
 use buddo_agent::plan::rollback_watch::failed_requests::Failed;
 use buddo_agent::plan::state::{StepOutcome, WorkloadState};
 use buddo_agent::plan::{Busy, Permit, Plan, PlannedOperation, Rules, Seen, View, plan};
-use buddo_shared::id::{DeploymentId, Revision};
-use buddo_shared::manifest::{DeploymentSpec, RunState, ServiceSpec, Strategy};
-use buddo_shared::probe::Probe;
-use buddo_shared::report::Phase;
-use buddo_shared::workload::ServiceName;
+use buddo_shared::host_wire::manifest::{DeploymentSpec, RunState, ServiceSpec, Strategy};
+use buddo_shared::host_wire::report::Phase;
+use buddo_shared::model::id::{DeploymentId, Revision};
+use buddo_shared::model::probe::Probe;
+use buddo_shared::model::workload::ServiceName;
 use jiff::Timestamp;
 use tokio::time::Instant;
 

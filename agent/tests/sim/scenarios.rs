@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use buddo_agent::model::container::ContainerState;
 use buddo_agent::ports::{DesiredStateSink as _, Refusal};
-use buddo_shared::id::Revision;
-use buddo_shared::image::ImageReference;
-use buddo_shared::manifest::{DeploymentSpec, RunState, Strategy};
-use buddo_shared::report::{Phase, ReportBody};
+use buddo_shared::host_wire::manifest::{DeploymentSpec, RunState, Strategy};
+use buddo_shared::host_wire::report::{Phase, ReportBody};
+use buddo_shared::model::id::Revision;
+use buddo_shared::model::image::ImageReference;
 
 use crate::clock::{BEGIN, DAYS, YEAR, true_time};
 use crate::coordinator::Keys;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use buddo_agent::model::failed_requests::FailedRequests;
 use buddo_agent::model::live_table::Target;
-use buddo_shared::manifest::RunState;
+use buddo_shared::host_wire::manifest::RunState;
 use tokio::time::{Instant, sleep};
 
 use crate::clock::true_time;

@@ -7,8 +7,8 @@ use std::time::Duration;
 use buddo_agent::model::container::Container;
 use buddo_agent::model::workload::{Identity, WorkloadId};
 use buddo_agent::ports::Named;
-use buddo_shared::id::{DeploymentId, Revision};
-use buddo_shared::workload::ServiceName;
+use buddo_shared::model::id::{DeploymentId, Revision};
+use buddo_shared::model::workload::ServiceName;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 

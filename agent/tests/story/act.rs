@@ -1,6 +1,6 @@
 //! What operators do: create, deploy, restart, stop, start, suspend, destroy, name a domain.
 
-use buddo_shared::manifest::RunState;
+use buddo_shared::host_wire::manifest::RunState;
 
 use super::rng::Rng;
 

@@ -7,9 +7,9 @@ use std::net::Ipv4Addr;
 use buddo_agent::model::container::Identity;
 use buddo_agent::model::live_table::{LiveTable, Target};
 use buddo_agent::model::workload::{WorkloadId, secret_owner};
-use buddo_shared::id::DeploymentId;
-use buddo_shared::manifest::{DeploymentSpec, RunState};
-use buddo_shared::report::{DeploymentStatus, Phase};
+use buddo_shared::host_wire::manifest::{DeploymentSpec, RunState};
+use buddo_shared::host_wire::report::{DeploymentStatus, Phase};
+use buddo_shared::model::id::DeploymentId;
 
 use super::ledger::Ledger;
 

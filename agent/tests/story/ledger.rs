@@ -3,14 +3,14 @@
 
 use std::collections::BTreeMap;
 
-use buddo_shared::id::{DeploymentId, Revision};
-use buddo_shared::image::Digest;
-use buddo_shared::manifest::{
+use buddo_shared::host_wire::manifest::{
     AutoRollback, DeploymentSpec, Fallback, RunState, ServiceSpec, Services, Strategy,
 };
-use buddo_shared::name::HostName;
-use buddo_shared::report::{DeploymentStatus, Phase};
-use buddo_shared::workload::ServiceName;
+use buddo_shared::host_wire::report::{DeploymentStatus, Phase};
+use buddo_shared::model::id::{DeploymentId, Revision};
+use buddo_shared::model::image::Digest;
+use buddo_shared::model::name::HostName;
+use buddo_shared::model::workload::ServiceName;
 use uuid::Uuid;
 
 use super::act::Act;

@@ -12,8 +12,8 @@
 use buddo_shared::api::oauth::{
     DEPLOY_MANAGE, TEAMS_MANAGE, TOKEN_EXCHANGE, TOKEN_TYPE_JWT, TokenRequest, Tokens,
 };
-use buddo_shared::id::CLI_CLIENT_ID;
-use buddo_shared::secret::Secret;
+use buddo_shared::model::id::CLI_CLIENT_ID;
+use buddo_shared::model::secret::Secret;
 use reqwest::{Method, RequestBuilder};
 
 use super::transport::{Answer, Retry};

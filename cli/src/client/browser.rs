@@ -5,8 +5,8 @@ use buddo_shared::api::oauth::{
     DEPLOY_MANAGE, DEVICE_CODE, DeviceAuthorization, PROFILE_READ, TEAMS_MANAGE, TokenRequest,
     Tokens,
 };
-use buddo_shared::id::CLI_CLIENT_ID;
-use buddo_shared::secret::Secret;
+use buddo_shared::model::id::CLI_CLIENT_ID;
+use buddo_shared::model::secret::Secret;
 use reqwest::{Method, Url};
 use serde::Deserialize;
 

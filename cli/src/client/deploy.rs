@@ -4,7 +4,7 @@ use buddo_shared::api::deploy::{
     AuditLog, CreateDeployment, Deployment, DeploymentEnvelope, DeploymentList, Destroyed,
     RevisionList, Rollback, StatusAnswer, Tier,
 };
-use buddo_shared::id::DeploymentId;
+use buddo_shared::model::id::DeploymentId;
 use reqwest::Method;
 use serde::Serialize;
 

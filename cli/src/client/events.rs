@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use buddo_shared::api::deploy::StatusAnswer;
-use buddo_shared::id::DeploymentId;
+use buddo_shared::model::id::DeploymentId;
 use reqwest::header::{ACCEPT, HeaderName};
 use reqwest::{Method, Response};
 

@@ -3,8 +3,8 @@
 use buddo_shared::api::auth::{self, LoggedIn, Login, Profile};
 use buddo_shared::api::connections::{ExternalProfile, ExternalUser};
 use buddo_shared::api::oauth::Tokens;
-use buddo_shared::id::CLI_CLIENT_ID;
-use buddo_shared::secret::{Secret, exposed};
+use buddo_shared::model::id::CLI_CLIENT_ID;
+use buddo_shared::model::secret::{Secret, exposed};
 use reqwest::Method;
 use serde::Serialize;
 

@@ -26,7 +26,7 @@ pub(crate) use error::ClientError;
 pub(crate) use events::Events;
 pub(crate) use login::Me;
 
-use buddo_shared::secret::Secret;
+use buddo_shared::model::secret::Secret;
 use transport::Transport;
 
 use crate::clock::Clock;

@@ -1,7 +1,7 @@
 //! `buddo deploy --name … --image …`.
 
 use buddo_shared::api::deploy::{CreateDeployment, Tier};
-use buddo_shared::spec::AppSpec;
+use buddo_shared::model::spec::AppSpec;
 
 use super::teams::team_id;
 use super::{Context, follow, list};

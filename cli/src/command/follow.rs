@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use buddo_shared::api::deploy::{Deployment, Status, StatusAnswer, StatusProgress};
-use buddo_shared::id::DeploymentId;
-use buddo_shared::report::Phase;
+use buddo_shared::host_wire::report::Phase;
+use buddo_shared::model::id::DeploymentId;
 
 use super::transitions::{ARROW, Outcome, Path, outcome};
 use super::{Context, resolve};

@@ -3,7 +3,7 @@
 use std::io::{BufRead as _, Read as _};
 
 use buddo_shared::api::auth::Login;
-use buddo_shared::secret::Secret;
+use buddo_shared::model::secret::Secret;
 
 use super::{Context, login_browser};
 use crate::args;

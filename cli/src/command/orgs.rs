@@ -1,7 +1,7 @@
 //! `buddo orgs`.
 
 use buddo_shared::api::teams::{AcceptInvitation, CreateOrg, Invitation, Invite, Org, SetRole};
-use buddo_shared::secret::Secret;
+use buddo_shared::model::secret::Secret;
 
 use super::status::time;
 use super::teams::{confirm, members_table, said, team_id};

@@ -1,7 +1,7 @@
 //! From what the operator typed to the deployment it names.
 
 use buddo_shared::api::deploy::{Deployment, Status};
-use buddo_shared::id::DeploymentId;
+use buddo_shared::model::id::DeploymentId;
 
 use super::Context;
 use crate::error::{CliError, Kind};
@@ -41,4 +41,4 @@ pub(super) fn id_of(deployment: &Deployment) -> Result<DeploymentId, CliError> {
 /// The API sent an invalid id.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot understand the id that the API sent")]
-struct BadId(#[source] buddo_shared::id::IdError);
+struct BadId(#[source] buddo_shared::model::id::IdError);

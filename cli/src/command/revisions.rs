@@ -90,7 +90,7 @@ fn digest(revision: &Revision) -> String {
 #[cfg(test)]
 mod tests {
     use buddo_shared::api::deploy::Failure;
-    use buddo_shared::manifest::Strategy;
+    use buddo_shared::host_wire::manifest::Strategy;
     use jiff::Timestamp;
 
     use super::*;

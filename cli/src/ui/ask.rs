@@ -1,6 +1,6 @@
 //! Questions to the person at the terminal. The answers go nowhere but to the caller.
 
-use buddo_shared::secret::Secret;
+use buddo_shared::model::secret::Secret;
 use inquire::ui::{RenderConfig, Styled};
 use inquire::{Confirm, InquireError, Password, PasswordDisplayMode, Select, Text};
 

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 
 use anstream::{AutoStream, ColorChoice};
-use buddo_shared::secret::Secret;
+use buddo_shared::model::secret::Secret;
 
 use super::{Ask, Terminals, Ui};
 use crate::error::CliError;

@@ -1,6 +1,6 @@
 //! What an OAuth access token allows.
 
-use buddo_shared::id::AccountId;
+use buddo_shared::model::id::AccountId;
 use jiff::Timestamp;
 
 use crate::domain::identity::{HashedToken, Scopes};

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64;
-use buddo_shared::secret::Secret;
+use buddo_shared::model::secret::Secret;
 use zeroize::Zeroizing;
 
 use crate::auth::failed_logins::Failures;

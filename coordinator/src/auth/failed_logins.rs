@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-use buddo_shared::id::AccountId;
+use buddo_shared::model::id::AccountId;
 
 /// Accounts counted separately per batch.
 pub const ACCOUNTS: usize = 100;

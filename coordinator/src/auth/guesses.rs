@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use buddo_runtime::backoff::Backoff;
 use buddo_runtime::bounded_map::BoundedMap;
-use buddo_shared::id::AccountId;
+use buddo_shared::model::id::AccountId;
 use tokio::time::Instant;
 
 use crate::auth::token::device::Device;

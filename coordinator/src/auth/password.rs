@@ -6,7 +6,7 @@ use std::time::Duration;
 use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
 use argon2::{Algorithm, Argon2, Params, Version};
-use buddo_shared::secret::Secret;
+use buddo_shared::model::secret::Secret;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::Semaphore;
 

@@ -8,7 +8,7 @@ use std::fmt;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64;
-use buddo_shared::secret::Secret;
+use buddo_shared::model::secret::Secret;
 
 use crate::crypto::random::{Random, bytes};
 use crate::domain::identity::HashedToken;

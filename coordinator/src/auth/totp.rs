@@ -4,8 +4,8 @@
 //! is allowed (5.2). That a code counts only once is up to the store, which keeps the last step
 //! used.
 
-use buddo_shared::id::AccountId;
-use buddo_shared::secret::Secret;
+use buddo_shared::model::id::AccountId;
+use buddo_shared::model::secret::Secret;
 use jiff::Timestamp;
 use qrcode::render::svg;
 use qrcode::{EcLevel, QrCode};

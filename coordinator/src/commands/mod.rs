@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use buddo_runtime::clock::Clock;
-use buddo_shared::id::HostId;
+use buddo_shared::model::id::HostId;
 use clap::CommandFactory as _;
 use jiff::Timestamp;
 
@@ -295,7 +295,7 @@ mod tests {
         };
         assert!(!listed().await.contains("expired"));
         let status = join::list(&world.state.store).await.unwrap()[0].status.clone().unwrap();
-        let stale = buddo_shared::report::HostStatus { stale: true, ..status };
+        let stale = buddo_shared::host_wire::report::HostStatus { stale: true, ..status };
         let noted: Result<(), StoreError> =
             world.state.store.write(move |tables| tables.set_host_status(id, &stale)).await;
         noted.unwrap();

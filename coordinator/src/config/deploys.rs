@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use buddo_shared::allow_list::ImageAllowList;
+use buddo_shared::model::allow_list::ImageAllowList;
 use serde::Deserialize;
 
 use super::ConfigError;

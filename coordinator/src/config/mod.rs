@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use buddo_shared::name::HostName;
+use buddo_shared::model::name::HostName;
 use serde::Deserialize;
 use url::Url;
 

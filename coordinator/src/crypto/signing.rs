@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use buddo_shared::signed::{PublicKey, SignError, Signer};
+use buddo_shared::host_wire::signed::{PublicKey, SignError, Signer};
 
 use crate::domain::host_trust::Trusts;
 use crate::process::secret_file::{self, SecretFileError};
@@ -179,7 +179,7 @@ fn read(directory: &Path) -> Result<Keys, SigningKeyError> {
 
 #[cfg(test)]
 mod tests {
-    use buddo_shared::secret::Secret;
+    use buddo_shared::model::secret::Secret;
 
     use super::*;
 

@@ -1,10 +1,10 @@
 //! Deployments.
 
-use buddo_shared::id::{AccountId, AppId, DeploymentId, HostId, Revision, TeamId};
-use buddo_shared::limits::Limits;
-use buddo_shared::manifest::RunState;
-use buddo_shared::name::{HostName, Subdomain};
-use buddo_shared::report::Health;
+use buddo_shared::host_wire::manifest::RunState;
+use buddo_shared::host_wire::report::Health;
+use buddo_shared::model::id::{AccountId, AppId, DeploymentId, HostId, Revision, TeamId};
+use buddo_shared::model::limits::Limits;
+use buddo_shared::model::name::{HostName, Subdomain};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 

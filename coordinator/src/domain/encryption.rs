@@ -1,7 +1,7 @@
 //! Which column and row an encrypted value belongs to, and how ciphertexts begin.
 
-use buddo_shared::id::{AccountId, DeploymentId, Revision};
-use buddo_shared::workload::ServiceName;
+use buddo_shared::model::id::{AccountId, DeploymentId, Revision};
+use buddo_shared::model::workload::ServiceName;
 use uuid::Uuid;
 
 pub(crate) const FORM: [u8; 4] = *b"BDV2";

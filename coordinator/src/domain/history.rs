@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use buddo_shared::id::Revision;
+use buddo_shared::model::id::Revision;
 
 /// How far a host's revision number may be ahead of the database: one restored from a backup knows
 /// fewer. A number further ahead is made up, and might leave none for the next revision.

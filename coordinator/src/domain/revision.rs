@@ -1,7 +1,7 @@
 //! The immutable revisions of a deployment.
 
-use buddo_shared::id::Revision;
-use buddo_shared::name::HostName;
+use buddo_shared::model::id::Revision;
+use buddo_shared::model::name::HostName;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 

@@ -3,13 +3,13 @@
 use std::cmp::Reverse;
 use std::fmt;
 
-use buddo_shared::id::HostId;
+use buddo_shared::model::id::HostId;
 
 use crate::domain::capacity::{Demand, Load};
 
 /// Maximum bytes of environments on one host. They are all in its document, sealed and encoded to
 /// nearly twice their size, and no host takes a document above a limit
-/// ([`MAX_ENVELOPE`](buddo_shared::signed::MAX_ENVELOPE)).
+/// ([`MAX_ENVELOPE`](buddo_shared::host_wire::signed::MAX_ENVELOPE)).
 pub const MAX_ENV_BYTES: u64 = 8 * 1024 * 1024;
 
 /// Maximum bytes of one account's environments on one host: no account can take all the room.

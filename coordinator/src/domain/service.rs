@@ -7,13 +7,13 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroU16;
 
-use buddo_shared::id::{DeploymentId, Revision};
-use buddo_shared::image::{Digest, ImageReference};
-use buddo_shared::manifest::{self, ServiceSpec, Strategy};
-use buddo_shared::port::Port;
-use buddo_shared::probe::Probe;
-use buddo_shared::secret::Secret;
-use buddo_shared::workload::{ServiceName, SpecDigest};
+use buddo_shared::host_wire::manifest::{self, ServiceSpec, Strategy};
+use buddo_shared::model::id::{DeploymentId, Revision};
+use buddo_shared::model::image::{Digest, ImageReference};
+use buddo_shared::model::port::Port;
+use buddo_shared::model::probe::Probe;
+use buddo_shared::model::secret::Secret;
+use buddo_shared::model::workload::{ServiceName, SpecDigest};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 

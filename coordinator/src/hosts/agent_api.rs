@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use buddo_shared::report::{Accepted, Acknowledge};
+use buddo_shared::host_wire::report::{Accepted, Acknowledge};
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{Method, Request};

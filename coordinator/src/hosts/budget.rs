@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use buddo_shared::report::Frame;
+use buddo_shared::host_wire::report::Frame;
 use tokio::time::Instant;
 
 /// The period of the limits. A host that was silent for this long has its full budget.
@@ -100,8 +100,8 @@ impl Bucket {
 
 #[cfg(test)]
 mod tests {
-    use buddo_shared::id::DeploymentId;
-    use buddo_shared::report::{Checked, Report, ReportBody};
+    use buddo_shared::host_wire::report::{Checked, Report, ReportBody};
+    use buddo_shared::model::id::DeploymentId;
     use jiff::Timestamp;
     use proptest::prelude::*;
 

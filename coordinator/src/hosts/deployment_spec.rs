@@ -1,14 +1,14 @@
 //! One deployment of a document: its current revision, its fallback, and the images to keep.
 
 use buddo_runtime::error_chain::chain;
-use buddo_shared::id::{DeploymentId, Revision};
-use buddo_shared::image::ImageReference;
-use buddo_shared::manifest::{
+use buddo_shared::host_wire::manifest::{
     AutoRollback, DeploymentSpec, Fallback, RunState, ServiceSpec, Services,
 };
-use buddo_shared::sealed::Sealed;
-use buddo_shared::secret::Secret;
-use buddo_shared::workload::ServiceName;
+use buddo_shared::host_wire::sealed::Sealed;
+use buddo_shared::model::id::{DeploymentId, Revision};
+use buddo_shared::model::image::ImageReference;
+use buddo_shared::model::secret::Secret;
+use buddo_shared::model::workload::ServiceName;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::domain::deployment::Deployment;

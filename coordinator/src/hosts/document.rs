@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use buddo_runtime::error_chain::chain;
-use buddo_shared::id::{DeploymentId, HostId};
-use buddo_shared::manifest::{Manifest, SCHEMA, ServicesError, ShapeError, Trust};
-use buddo_shared::sealed::SealError;
-use buddo_shared::signed::{PinnedKeyError, SignError, VerifyError};
+use buddo_shared::host_wire::manifest::{Manifest, SCHEMA, ServicesError, ShapeError, Trust};
+use buddo_shared::host_wire::sealed::SealError;
+use buddo_shared::host_wire::signed::{PinnedKeyError, SignError, VerifyError};
+use buddo_shared::model::id::{DeploymentId, HostId};
 use jiff::{SignedDuration, Timestamp};
 
 use super::held::Held;

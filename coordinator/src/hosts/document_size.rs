@@ -6,8 +6,8 @@
 
 use std::io::{self, Write};
 
-use buddo_shared::manifest::DeploymentSpec;
-use buddo_shared::signed::MAX_ENVELOPE;
+use buddo_shared::host_wire::manifest::DeploymentSpec;
+use buddo_shared::host_wire::signed::MAX_ENVELOPE;
 use serde::Serialize;
 
 /// Bytes for everything but the deployments: header, signature, and the trusted keys and CAs, at
@@ -77,19 +77,19 @@ fn length(value: &(impl Serialize + ?Sized)) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use buddo_shared::id::{DeploymentId, Generation, HostId, Revision};
-    use buddo_shared::image::{Digest, ImageReference};
-    use buddo_shared::limits::Limits;
-    use buddo_shared::manifest::{
+    use buddo_shared::host_wire::manifest::{
         AutoRollback, Fallback, Manifest, RunState, SCHEMA, ServiceSpec, Services, Strategy,
     };
-    use buddo_shared::name::{HostName, Subdomain};
-    use buddo_shared::port::Port;
-    use buddo_shared::probe::Probe;
-    use buddo_shared::sealed::{OpeningKey, Sealed, SealingKey};
-    use buddo_shared::secret::Secret;
-    use buddo_shared::signed::{Signer, Verifier};
-    use buddo_shared::workload::{ServiceName, SpecDigest};
+    use buddo_shared::host_wire::sealed::{OpeningKey, Sealed, SealingKey};
+    use buddo_shared::host_wire::signed::{Signer, Verifier};
+    use buddo_shared::model::id::{DeploymentId, Generation, HostId, Revision};
+    use buddo_shared::model::image::{Digest, ImageReference};
+    use buddo_shared::model::limits::Limits;
+    use buddo_shared::model::name::{HostName, Subdomain};
+    use buddo_shared::model::port::Port;
+    use buddo_shared::model::probe::Probe;
+    use buddo_shared::model::secret::Secret;
+    use buddo_shared::model::workload::{ServiceName, SpecDigest};
     use jiff::Timestamp;
     use proptest::prelude::*;
     use uuid::Uuid;

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use buddo_shared::report::Frame;
+use buddo_shared::host_wire::report::Frame;
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
 use hyper::body::Body;

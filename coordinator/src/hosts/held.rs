@@ -4,9 +4,9 @@
 use std::collections::HashMap;
 
 use buddo_runtime::error_chain::chain;
-use buddo_shared::id::{DeploymentId, HostId};
-use buddo_shared::manifest::{DeploymentSpec, RunState};
-use buddo_shared::signed::Verifier;
+use buddo_shared::host_wire::manifest::{DeploymentSpec, RunState};
+use buddo_shared::host_wire::signed::Verifier;
+use buddo_shared::model::id::{DeploymentId, HostId};
 
 use super::document::DocumentError;
 use crate::domain::deployment::Deployment;

@@ -20,7 +20,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use buddo_runtime::error_chain::chain;
-use buddo_shared::id::HostId;
+use buddo_shared::model::id::HostId;
 #[cfg(test)]
 pub(crate) use document::current as document;
 use tokio::task::{Id, JoinSet};

@@ -13,8 +13,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use buddo_runtime::error_chain::chain;
-use buddo_shared::id::{Generation, HostId};
-use buddo_shared::report::Frame;
+use buddo_shared::host_wire::report::Frame;
+use buddo_shared::model::id::{Generation, HostId};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 

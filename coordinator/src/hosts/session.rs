@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use buddo_runtime::error_chain::chain;
-use buddo_shared::id::HostId;
+use buddo_shared::model::id::HostId;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 

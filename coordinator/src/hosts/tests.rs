@@ -12,17 +12,17 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use buddo_shared::api::problem::Problem;
-use buddo_shared::id::{DeploymentId, Generation, HostId, Revision};
-use buddo_shared::join::{COORDINATOR_NAME, JoinRequest};
-use buddo_shared::manifest::{Manifest, RunState, Trust};
-use buddo_shared::renewal::{Binding, Statement};
-use buddo_shared::report::{
+use buddo_shared::host_wire::join::{COORDINATOR_NAME, JoinRequest};
+use buddo_shared::host_wire::manifest::{Manifest, RunState, Trust};
+use buddo_shared::host_wire::renewal::{Binding, Statement};
+use buddo_shared::host_wire::report::{
     Accepted, Acknowledge, Checked, DeploymentStatus, Frame, Health, HostStatus, Phase, Progress,
     Report, ReportBody,
 };
-use buddo_shared::sealed::{OpeningKey, Sealed};
-use buddo_shared::signed::Verifier;
-use buddo_shared::workload::ServiceName;
+use buddo_shared::host_wire::sealed::{OpeningKey, Sealed};
+use buddo_shared::host_wire::signed::Verifier;
+use buddo_shared::model::id::{DeploymentId, Generation, HostId, Revision};
+use buddo_shared::model::workload::ServiceName;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use http::StatusCode;
@@ -336,7 +336,7 @@ async fn begin() -> (World, Running) {
 async fn a_create_reaches_its_host_signed_and_the_report_returns() {
     let (world, agent) = begin().await;
     let mut spec = request("my-app");
-    let vars = [("KEY".to_owned(), buddo_shared::secret::Secret::new("value"))];
+    let vars = [("KEY".to_owned(), buddo_shared::model::secret::Secret::new("value"))];
     spec.env_vars = Some(vars.into_iter().collect());
     let made = deployments::create(&world.state, owner(1), None, spec, None).await.unwrap();
     let id: DeploymentId = made.deployment.id.parse().unwrap();
@@ -445,7 +445,7 @@ async fn a_rejoin_while_building_discards_secrets_sealed_to_the_old_key() {
     let world = World::new();
     let (id, _) = world.host(1, 4096).await;
     let mut spec = request("my-app");
-    let vars = [("KEY".to_owned(), buddo_shared::secret::Secret::new("value"))];
+    let vars = [("KEY".to_owned(), buddo_shared::model::secret::Secret::new("value"))];
     spec.env_vars = Some(vars.into_iter().collect());
     deployments::create(&world.state, owner(1), None, spec, None).await.unwrap();
     let (opening, sealing_key) = OpeningKey::generate().unwrap();

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use buddo_shared::id::HostId;
+use buddo_shared::model::id::HostId;
 use tokio::sync::Notify;
 
 /// One notify per host, and one for hosts that join.

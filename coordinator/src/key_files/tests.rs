@@ -54,7 +54,7 @@ async fn fm_63_a_missing_master_key_prevents_the_start_if_values_are_encrypted()
     let id = account(1);
     let sealed = world.state.vault.seal(
         crate::domain::encryption::EncryptionContext::TotpSecret(id),
-        &buddo_shared::secret::Secret::new("secret"),
+        &buddo_shared::model::secret::Secret::new("secret"),
     );
     let sealed = sealed.unwrap();
     let connection = rusqlite::Connection::open(world.state.config.database()).unwrap();

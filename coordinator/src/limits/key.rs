@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use buddo_shared::id::AccountId;
+use buddo_shared::model::id::AccountId;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Key {

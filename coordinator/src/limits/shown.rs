@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use buddo_runtime::bounded_map::BoundedMap;
-use buddo_shared::id::AccountId;
+use buddo_shared::model::id::AccountId;
 
 /// Tokens remembered at most, about 5 MB; those longest unused are dropped first.
 const MOST: usize = 50_000;

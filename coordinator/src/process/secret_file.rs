@@ -8,7 +8,7 @@ use std::os::unix::fs::{
 };
 use std::path::Path;
 
-use buddo_shared::secret::Secret;
+use buddo_shared::model::secret::Secret;
 
 /// A file of the state directory cannot be used.
 #[derive(Debug, thiserror::Error)]

@@ -19,7 +19,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::ConnectInfo;
 use axum::response::Response;
 use buddo_runtime::error_chain::chain;
-use buddo_shared::renewal::{BINDING_LABEL, Binding};
+use buddo_shared::host_wire::renewal::{BINDING_LABEL, Binding};
 use hyper::body::{Frame, SizeHint};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};

@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use buddo_runtime::clock::Clock;
-use buddo_shared::id::HostId;
+use buddo_shared::model::id::HostId;
 use jiff::{SignedDuration, Timestamp};
 
 /// How far wall time may be from where it should be while the process runs.

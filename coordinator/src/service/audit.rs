@@ -1,6 +1,6 @@
 //! Entries of the audit log.
 
-use buddo_shared::id::{AccountId, DeploymentId};
+use buddo_shared::model::id::{AccountId, DeploymentId};
 use serde_json::{Value, json};
 
 use crate::auth::access::DeployCheck;

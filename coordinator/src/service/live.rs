@@ -8,9 +8,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use buddo_shared::id::{AccountId, DeploymentId};
-use buddo_shared::report::{Checked, Phase, Progress};
-use buddo_shared::workload::ServiceName;
+use buddo_shared::host_wire::report::{Checked, Phase, Progress};
+use buddo_shared::model::id::{AccountId, DeploymentId};
+use buddo_shared::model::workload::ServiceName;
 use jiff::Timestamp;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
 
@@ -185,7 +185,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
-    use buddo_shared::id::Revision;
+    use buddo_shared::model::id::Revision;
     use uuid::Uuid;
 
     use super::*;

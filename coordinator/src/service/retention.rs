@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use buddo_runtime::error_chain::chain;
-use buddo_shared::id::DeploymentId;
+use buddo_shared::model::id::DeploymentId;
 use serde_json::json;
 
 use super::audit;

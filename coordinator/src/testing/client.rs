@@ -6,7 +6,7 @@ use axum::body::Body;
 use axum::extract::ConnectInfo;
 use buddo_runtime::clock::Clock as _;
 use buddo_shared::api::oauth;
-use buddo_shared::id::CLI_CLIENT_ID;
+use buddo_shared::model::id::CLI_CLIENT_ID;
 use cookie::{Cookie, SameSite};
 use http::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, SET_COOKIE};
 use http::{HeaderMap, Request, StatusCode};

@@ -3,8 +3,8 @@
 use buddo_shared::api::deploy::{
     AuditLog, CreateDeployment, DeploymentEnvelope, RevisionList, Rollback, StatusAnswer,
 };
-use buddo_shared::id::{DeploymentId, Revision, TeamId};
-use buddo_shared::spec::AppSpec;
+use buddo_shared::model::id::{DeploymentId, Revision, TeamId};
+use buddo_shared::model::spec::AppSpec;
 use serde::Serialize;
 
 use crate::api::routes::deploy::wire;

@@ -1,8 +1,8 @@
 //! Deployments of several services, which no published API makes yet.
 
-use buddo_shared::id::{DeploymentId, Revision};
-use buddo_shared::secret::Secret;
-use buddo_shared::workload::ServiceName;
+use buddo_shared::model::id::{DeploymentId, Revision};
+use buddo_shared::model::secret::Secret;
+use buddo_shared::model::workload::ServiceName;
 
 use crate::domain::encryption::EncryptionContext;
 use crate::domain::lifecycle::Event;

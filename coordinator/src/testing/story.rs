@@ -1,15 +1,15 @@
 //! A deployment on a host, with the reports and documents of that host.
 
 use buddo_shared::api::deploy::{CreateDeployment, Rollback};
-use buddo_shared::id::{DeploymentId, HostId, Revision};
-use buddo_shared::image::Digest;
-use buddo_shared::manifest::{DeploymentSpec, Manifest};
-use buddo_shared::report::{
+use buddo_shared::host_wire::manifest::{DeploymentSpec, Manifest};
+use buddo_shared::host_wire::report::{
     DeploymentStatus, Failure, Health, Phase, ReplicaStatus, Report, ReportBody, ServiceStatus,
 };
-use buddo_shared::sealed::OpeningKey;
-use buddo_shared::signed::Verifier;
-use buddo_shared::workload::ReplicaIndex;
+use buddo_shared::host_wire::sealed::OpeningKey;
+use buddo_shared::host_wire::signed::Verifier;
+use buddo_shared::model::id::{DeploymentId, HostId, Revision};
+use buddo_shared::model::image::Digest;
+use buddo_shared::model::workload::ReplicaIndex;
 
 use super::{World, owner, request};
 use crate::domain::deployment::Deployment;

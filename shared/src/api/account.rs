@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize, Serializer};
 use utoipa::ToSchema;
 
-use crate::secret::{Secret, exposed};
+use crate::model::secret::{Secret, exposed};
 
 /// `POST /api/auth/forgot-password`.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]

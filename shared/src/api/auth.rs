@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::secret::{Secret, exposed, exposed_option};
+use crate::model::secret::{Secret, exposed, exposed_option};
 
 /// `POST /api/auth/register`.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]

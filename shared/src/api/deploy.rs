@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaType, Type};
 use utoipa::{PartialSchema as _, ToSchema};
 
-use crate::env::{EnvKey, EnvVars};
-use crate::manifest::Strategy;
-use crate::report::Phase;
-use crate::secret::Secret;
+use crate::host_wire::manifest::Strategy;
+use crate::host_wire::report::Phase;
+use crate::model::env::{EnvKey, EnvVars};
+use crate::model::secret::Secret;
 
 /// A tier that deployments can be made on; `GET /api/deploy/tiers` answers an array of them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]

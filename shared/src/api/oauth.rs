@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::secret::{Secret, exposed, exposed_option};
+use crate::model::secret::{Secret, exposed, exposed_option};
 
 /// The scope that deploy endpoints want.
 pub const DEPLOY_MANAGE: &str = "deploy:manage";

@@ -3,9 +3,9 @@
 use std::time::Instant;
 
 use anyhow::ensure;
-use buddo_shared::id::Generation;
-use buddo_shared::manifest::{Manifest, SCHEMA};
-use buddo_shared::name::HostName;
+use buddo_shared::host_wire::manifest::{Manifest, SCHEMA};
+use buddo_shared::model::id::Generation;
+use buddo_shared::model::name::HostName;
 use jiff::{SignedDuration, Timestamp};
 use nix::sys::signal::Signal;
 

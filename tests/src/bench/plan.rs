@@ -17,9 +17,9 @@ use buddo_agent::plan::replicas::Replicas;
 use buddo_agent::plan::rollback_watch::failed_requests::Failed;
 use buddo_agent::plan::state::WorkloadState;
 use buddo_agent::plan::{Busy, Permit, Rules, Seen, View, plan};
-use buddo_shared::id::{DeploymentId, Revision};
-use buddo_shared::manifest::{DeploymentSpec, RunState};
-use buddo_shared::name::Subdomain;
+use buddo_shared::host_wire::manifest::{DeploymentSpec, RunState};
+use buddo_shared::model::id::{DeploymentId, Revision};
+use buddo_shared::model::name::Subdomain;
 use jiff::Timestamp;
 use uuid::Uuid;
 

@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use buddo_shared::api::deploy::Status;
-use buddo_shared::id::{DeploymentId, Generation};
-use buddo_shared::manifest::{DeploymentSpec, Manifest, SCHEMA};
-use buddo_shared::name::HostName;
+use buddo_shared::host_wire::manifest::{DeploymentSpec, Manifest, SCHEMA};
+use buddo_shared::model::id::{DeploymentId, Generation};
+use buddo_shared::model::name::HostName;
 use futures_util::future::try_join_all;
 use jiff::{SignedDuration, Timestamp};
 use nix::sys::signal::Signal;

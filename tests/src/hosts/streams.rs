@@ -6,7 +6,7 @@ use std::io;
 use buddo_agent::control::server::{Answer, Call, Refused, Router};
 use buddo_coordinator::hosts::{CallError, Deadlines, ResponseBody};
 use buddo_shared::api::problem::Problem;
-use buddo_shared::connection::{MAX_CALLS, MAX_PUSHES};
+use buddo_shared::host_wire::connection::{MAX_CALLS, MAX_PUSHES};
 use futures_util::stream;
 use http::{Method, Response};
 use http_body_util::StreamBody;

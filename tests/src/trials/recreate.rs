@@ -6,9 +6,9 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use buddo_shared::id::{DeploymentId, Generation};
-use buddo_shared::manifest::{Manifest, SCHEMA, ServiceSpec, Strategy};
-use buddo_shared::name::HostName;
+use buddo_shared::host_wire::manifest::{Manifest, SCHEMA, ServiceSpec, Strategy};
+use buddo_shared::model::id::{DeploymentId, Generation};
+use buddo_shared::model::name::HostName;
 use jiff::{SignedDuration, Timestamp};
 use nix::sys::signal::Signal;
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use buddo_shared::api::deploy::{CreateDeployment, Deployment, Status};
-use buddo_shared::secret::Secret;
+use buddo_shared::model::secret::Secret;
 use buddo_tests::api::{Api, request};
 use buddo_tests::poll;
 use buddo_tests::product::{IMAGE, Options, PORT, Product, ZONE};

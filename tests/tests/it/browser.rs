@@ -10,7 +10,7 @@ use axum::Router;
 use axum::response::Html;
 use axum::routing::get;
 use buddo_shared::api::auth::LoggedIn;
-use buddo_shared::secret::Secret;
+use buddo_shared::model::secret::Secret;
 use buddo_tests::api::Api;
 use buddo_tests::product::{Options, Product};
 use buddo_tests::world::Lease;

@@ -16,7 +16,7 @@ use buddo_agent::model::failed_requests::Counts;
 use buddo_agent::model::live_table::{LiveTable, Target};
 use buddo_agent::ports::{LiveTablePublisher as _, Proxy, RouteFiles};
 use buddo_runtime::clock::{Clock as _, SystemClock};
-use buddo_shared::name::{HostName, Subdomain};
+use buddo_shared::model::name::{HostName, Subdomain};
 use buddo_tests::edge::Edge as Visitors;
 use buddo_tests::poll;
 use buddo_tests::world::{Caddy, Lease, PortOf, World};

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use buddo_shared::api::deploy::Status;
-use buddo_shared::secret::Secret;
+use buddo_shared::model::secret::Secret;
 use buddo_tests::api::request;
 use buddo_tests::poll;
 use buddo_tests::product::{IMAGE, Options, PORT, Product, ZONE};

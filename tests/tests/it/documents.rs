@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use buddo_shared::id::{DeploymentId, Generation, HostId};
-use buddo_shared::manifest::{Manifest, SCHEMA};
-use buddo_shared::name::HostName;
-use buddo_shared::signed::{MAX_ENVELOPE, Signer};
+use buddo_shared::host_wire::manifest::{Manifest, SCHEMA};
+use buddo_shared::host_wire::signed::{MAX_ENVELOPE, Signer};
+use buddo_shared::model::id::{DeploymentId, Generation, HostId};
+use buddo_shared::model::name::HostName;
 use buddo_tests::impostor::{self, Impostor};
 use buddo_tests::poll;
 use buddo_tests::product::{IMAGE, Options, Product, ZONE};

@@ -14,8 +14,8 @@ use buddo_shared::api::auth::LoggedIn;
 use buddo_shared::api::oauth::{
     AppCreated, DEPLOY_MANAGE, TEAMS_MANAGE, TOKEN_EXCHANGE, TOKEN_TYPE_JWT, Tokens,
 };
-use buddo_shared::id::CLI_CLIENT_ID;
-use buddo_shared::secret::Secret;
+use buddo_shared::model::id::CLI_CLIENT_ID;
+use buddo_shared::model::secret::Secret;
 use buddo_tests::product::{IMAGE, Options, PORT, Product};
 use buddo_tests::world::{Lease, PortOf, World};
 use buddo_tests::{api, totp};

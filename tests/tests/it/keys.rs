@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 
 use anyhow::{Context as _, ensure};
 use buddo_shared::api::deploy::Status;
-use buddo_shared::secret::Secret;
+use buddo_shared::model::secret::Secret;
 use buddo_tests::api::{Api, request};
 use buddo_tests::product::{IMAGE, Options, PORT, Product};
 use buddo_tests::world::Lease;

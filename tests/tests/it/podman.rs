@@ -16,11 +16,11 @@ use buddo_agent::model::container::{
 use buddo_agent::model::health::ProbeOutcome;
 use buddo_agent::model::workload::{Identity, Slot, WorkloadId};
 use buddo_agent::ports::{Containers, ContainersError, Images, Prober};
-use buddo_shared::id::{DeploymentId, Revision};
-use buddo_shared::image::ImageReference;
-use buddo_shared::port::Port;
-use buddo_shared::probe::{Probe, ProbeKind};
-use buddo_shared::secret::Secret;
+use buddo_shared::model::id::{DeploymentId, Revision};
+use buddo_shared::model::image::ImageReference;
+use buddo_shared::model::port::Port;
+use buddo_shared::model::probe::{Probe, ProbeKind};
+use buddo_shared::model::secret::Secret;
 use buddo_tests::image::{Layer, publish};
 use buddo_tests::product::{IMAGE, PORT};
 use buddo_tests::trials::containers;

@@ -1,7 +1,7 @@
 //! Bad input: a problem that names the field and the fix, and nothing stored.
 
 use anyhow::ensure;
-use buddo_shared::secret::Secret;
+use buddo_shared::model::secret::Secret;
 use buddo_tests::api::Api;
 use buddo_tests::product::{IMAGE, Options, Product};
 use buddo_tests::world::Lease;

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, ensure};
 use buddo_shared::api::deploy::{CreateDeployment, Rollback, Status};
-use buddo_shared::secret::Secret;
+use buddo_shared::model::secret::Secret;
 use buddo_tests::api::request;
 use buddo_tests::image::{Layer, publish};
 use buddo_tests::load::{Load, Plan};

@@ -11,11 +11,13 @@ use anyhow::{Context as _, bail, ensure};
 use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD};
 use buddo_shared::api::deploy::{CreateDeployment, Status};
-use buddo_shared::id::{DeploymentId, Generation};
-use buddo_shared::manifest::{DeploymentSpec, Manifest, RegistryCredentials, SCHEMA, ServiceSpec};
-use buddo_shared::name::HostName;
-use buddo_shared::sealed::{Sealed, SealingKey};
-use buddo_shared::secret::Secret;
+use buddo_shared::host_wire::manifest::{
+    DeploymentSpec, Manifest, RegistryCredentials, SCHEMA, ServiceSpec,
+};
+use buddo_shared::host_wire::sealed::{Sealed, SealingKey};
+use buddo_shared::model::id::{DeploymentId, Generation};
+use buddo_shared::model::name::HostName;
+use buddo_shared::model::secret::Secret;
 use buddo_tests::api::{Api, request};
 use buddo_tests::impostor::{self, Impostor};
 use buddo_tests::poll;

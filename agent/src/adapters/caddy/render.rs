@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::Path;
 
-use buddo_shared::id::DeploymentId;
-use buddo_shared::name::{HostName, Subdomain};
+use buddo_shared::model::id::DeploymentId;
+use buddo_shared::model::name::{HostName, Subdomain};
 
 use crate::adapters::caddy::error_log;
 use crate::adapters::caddy::route_files::PATTERN;

@@ -385,7 +385,7 @@ pub(super) async fn ending(transport: &Transport, name: &str) -> Result<ExitInfo
 
 #[cfg(test)]
 mod tests {
-    use buddo_shared::id::Revision;
+    use buddo_shared::model::id::Revision;
 
     use super::*;
     use crate::model::workload::Slot;

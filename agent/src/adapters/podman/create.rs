@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use buddo_shared::id::HostId;
-use buddo_shared::limits::Limits;
+use buddo_shared::model::id::HostId;
+use buddo_shared::model::limits::Limits;
 use http::{Method, StatusCode};
 use nix::sys::resource::{Resource, getrlimit};
 use serde::Serialize;
@@ -284,10 +284,10 @@ fn created(answer: Answer, spec: &ContainerSpec) -> Result<Created, ContainersEr
 mod tests {
     use std::collections::BTreeSet;
 
-    use buddo_shared::id::Revision;
-    use buddo_shared::image::ImageReference;
-    use buddo_shared::port::Port;
-    use buddo_shared::workload::ReplicaIndex;
+    use buddo_shared::model::id::Revision;
+    use buddo_shared::model::image::ImageReference;
+    use buddo_shared::model::port::Port;
+    use buddo_shared::model::workload::ReplicaIndex;
 
     use super::*;
     use crate::model::workload::{Slot, WorkloadId};

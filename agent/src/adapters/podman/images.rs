@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use buddo_runtime::uri::escape;
-use buddo_shared::image::{Digest, ImageReference};
+use buddo_shared::model::image::{Digest, ImageReference};
 use http::{Method, StatusCode};
 use serde::Deserialize;
 use serde::de::IgnoredAny;

@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use buddo_runtime::uri::escape;
-use buddo_shared::log::{LogLine, LogStream, MAX_LINE};
+use buddo_shared::host_wire::log::{LogLine, LogStream, MAX_LINE};
 use bytes::{Buf as _, BytesMut};
 use futures_util::{Stream, stream};
 use http::{Method, Response, StatusCode};

@@ -47,10 +47,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use buddo_shared::id::HostId;
-use buddo_shared::image::{Digest, ImageReference};
-use buddo_shared::manifest::RegistryCredentials;
-use buddo_shared::secret::Secret;
+use buddo_shared::host_wire::manifest::RegistryCredentials;
+use buddo_shared::model::id::HostId;
+use buddo_shared::model::image::{Digest, ImageReference};
+use buddo_shared::model::secret::Secret;
 use tokio::sync::OnceCell;
 
 pub use self::cgroup::CgroupFs;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use buddo_shared::report::Failure;
+use buddo_shared::host_wire::report::Failure;
 use http::Method;
 use tokio::sync::Mutex;
 use tokio::time::Instant;

@@ -3,8 +3,8 @@
 //! There is no code to go by: containers/image wraps errors as text. The rules are tried in order,
 //! the most specific first; an unmatched message is passed on as is and the pull retried.
 
-use buddo_shared::image::ImageReference;
-use buddo_shared::report::Failure;
+use buddo_shared::host_wire::report::Failure;
+use buddo_shared::model::image::ImageReference;
 
 use crate::ports::ContainersError;
 

@@ -7,7 +7,7 @@
 //! apps from the host: quoted text does not count, nor does any chain that complains about the
 //! image's own settings.
 
-use buddo_shared::report::Failure;
+use buddo_shared::host_wire::report::Failure;
 
 use super::transport::Answer;
 use crate::ports::ContainersError;

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 
-use buddo_shared::id::{DeploymentId, Revision};
-use buddo_shared::port::Port;
+use buddo_shared::model::id::{DeploymentId, Revision};
+use buddo_shared::model::port::Port;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixListener;

@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use buddo_runtime::clock::Clock;
-use buddo_shared::probe::Probe;
-use buddo_shared::report::Checked;
+use buddo_shared::host_wire::report::Checked;
+use buddo_shared::model::probe::Probe;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
@@ -195,7 +195,7 @@ mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
     use buddo_runtime::clock::SystemClock;
-    use buddo_shared::id::DeploymentId;
+    use buddo_shared::model::id::DeploymentId;
     use uuid::Uuid;
 
     use super::*;

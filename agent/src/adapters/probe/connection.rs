@@ -8,7 +8,7 @@ use std::io::{self, ErrorKind};
 use std::net::SocketAddrV4;
 use std::time::Duration;
 
-use buddo_shared::probe::{Probe, ProbeKind};
+use buddo_shared::model::probe::{Probe, ProbeKind};
 use rustix::io::Errno;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;

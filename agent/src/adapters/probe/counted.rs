@@ -2,7 +2,7 @@
 
 use std::net::SocketAddrV4;
 
-use buddo_shared::probe::Probe;
+use buddo_shared::model::probe::Probe;
 
 use crate::model::health::ProbeOutcome;
 use crate::ports::Prober;

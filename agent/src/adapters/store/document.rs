@@ -1,8 +1,8 @@
 //! The document in force.
 
-use buddo_shared::id::Generation;
-use buddo_shared::image::Digest;
-use buddo_shared::manifest::Trust;
+use buddo_shared::host_wire::manifest::Trust;
+use buddo_shared::model::id::Generation;
+use buddo_shared::model::image::Digest;
 use jiff::Timestamp;
 use rusqlite::OptionalExtension as _;
 

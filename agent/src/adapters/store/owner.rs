@@ -1,6 +1,6 @@
 //! The identity under which the rest was written.
 
-use buddo_shared::id::HostId;
+use buddo_shared::model::id::HostId;
 use rusqlite::OptionalExtension as _;
 use uuid::Uuid;
 

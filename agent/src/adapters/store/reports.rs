@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use buddo_shared::report::{Report, ReportBody};
+use buddo_shared::host_wire::report::{Report, ReportBody};
 use jiff::Timestamp;
 use rusqlite::Connection;
 

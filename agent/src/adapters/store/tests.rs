@@ -1,9 +1,9 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use buddo_shared::id::{DeploymentId, Generation, HostId, Revision};
-use buddo_shared::manifest::Trust;
-use buddo_shared::report::{Report, ReportBody};
-use buddo_shared::signed::digest_of;
+use buddo_shared::host_wire::manifest::Trust;
+use buddo_shared::host_wire::report::{Report, ReportBody};
+use buddo_shared::host_wire::signed::digest_of;
+use buddo_shared::model::id::{DeploymentId, Generation, HostId, Revision};
 use jiff::Timestamp;
 use uuid::Uuid;
 

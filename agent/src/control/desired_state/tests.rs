@@ -1,10 +1,10 @@
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use buddo_shared::id::HostId;
-use buddo_shared::manifest::{DeploymentSpec, RunState, SCHEMA, Trust};
-use buddo_shared::name::HostName;
-use buddo_shared::signed::Signer;
+use buddo_shared::host_wire::manifest::{DeploymentSpec, RunState, SCHEMA, Trust};
+use buddo_shared::host_wire::signed::Signer;
+use buddo_shared::model::id::HostId;
+use buddo_shared::model::name::HostName;
 use proptest::prelude::*;
 use uuid::Uuid;
 

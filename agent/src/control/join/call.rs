@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use buddo_shared::api::problem::Problem;
-use buddo_shared::join::COORDINATOR_NAME;
-use buddo_shared::renewal::{BINDING_LABEL, Binding};
+use buddo_shared::host_wire::join::COORDINATOR_NAME;
+use buddo_shared::host_wire::renewal::{BINDING_LABEL, Binding};
 use bytes::Bytes;
 use http::{Method, Request, header};
 use http_body_util::{BodyExt as _, Full, Limited};

@@ -7,12 +7,12 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use buddo_runtime::durable;
-use buddo_shared::id::HostId;
-use buddo_shared::join::{JoinToken, Joined, host_name};
-use buddo_shared::manifest::Trust;
-use buddo_shared::name::HostName;
-use buddo_shared::sealed::{OpeningKey, SealError};
-use buddo_shared::secret::Secret;
+use buddo_shared::host_wire::join::{JoinToken, Joined, host_name};
+use buddo_shared::host_wire::manifest::Trust;
+use buddo_shared::host_wire::sealed::{OpeningKey, SealError};
+use buddo_shared::model::id::HostId;
+use buddo_shared::model::name::HostName;
+use buddo_shared::model::secret::Secret;
 use rustls::client::verify_server_name;
 use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};

@@ -15,8 +15,8 @@ mod pin;
 
 use std::path::PathBuf;
 
-use buddo_shared::join::{JoinRequest, JoinToken, Joined};
-use buddo_shared::sealed::{OpeningKey, SealError};
+use buddo_shared::host_wire::join::{JoinRequest, JoinToken, Joined};
+use buddo_shared::host_wire::sealed::{OpeningKey, SealError};
 use http::Uri;
 use rcgen::{CertificateParams, KeyPair};
 
@@ -48,7 +48,7 @@ pub enum JoinError {
         "this host has joined already as {0}; \
          to give that identity up and join again, add --force"
     )]
-    Joined(buddo_shared::id::HostId),
+    Joined(buddo_shared::model::id::HostId),
     /// The coordinator's address is malformed.
     #[error("{0:?} is not a coordinator address; write https://HOST:PORT")]
     Address(String),
@@ -97,7 +97,7 @@ pub async fn join(options: &JoinOptions) -> Result<Identity, JoinError> {
         address: options.advertise.clone(),
     };
     let joined = exchange(&address, &options.token, &request).await?;
-    let key = buddo_shared::secret::Secret::new(key.serialize_pem());
+    let key = buddo_shared::model::secret::Secret::new(key.serialize_pem());
     let own = identity::Own { key: &key, opening_key: &opening_key, coordinator: &address };
     Ok(identity::keep(&options.state_dir, &options.token, &joined, &own)?)
 }

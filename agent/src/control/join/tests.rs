@@ -6,12 +6,12 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64;
 use buddo_shared::api::problem::Problem;
-use buddo_shared::id::HostId;
-use buddo_shared::join::{COORDINATOR_NAME, host_name};
-use buddo_shared::manifest::Trust;
-use buddo_shared::name::HostName;
-use buddo_shared::secret::Secret;
-use buddo_shared::signed::Signer;
+use buddo_shared::host_wire::join::{COORDINATOR_NAME, host_name};
+use buddo_shared::host_wire::manifest::Trust;
+use buddo_shared::host_wire::signed::Signer;
+use buddo_shared::model::id::HostId;
+use buddo_shared::model::name::HostName;
+use buddo_shared::model::secret::Secret;
 use rcgen::{
     BasicConstraints, CertificateSigningRequestParams, ExtendedKeyUsagePurpose, IsCa, Issuer,
 };

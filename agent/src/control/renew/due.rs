@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use buddo_shared::id::HostId;
-use buddo_shared::join::{host_name, number_of};
+use buddo_shared::host_wire::join::{host_name, number_of};
+use buddo_shared::model::id::HostId;
 use jiff::Timestamp;
 use rustls::RootCertStore;
 use rustls::client::WebPkiServerVerifier;

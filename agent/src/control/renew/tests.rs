@@ -5,12 +5,12 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use buddo_shared::api::problem::Problem;
-use buddo_shared::join::{COORDINATOR_NAME, host_name, serial};
-use buddo_shared::manifest::Trust;
-use buddo_shared::name::HostName;
-use buddo_shared::renewal::{BINDING_LABEL, Binding, Claim, HostKey};
-use buddo_shared::sealed::OpeningKey;
-use buddo_shared::signed::Signer;
+use buddo_shared::host_wire::join::{COORDINATOR_NAME, host_name, serial};
+use buddo_shared::host_wire::manifest::Trust;
+use buddo_shared::host_wire::renewal::{BINDING_LABEL, Binding, Claim, HostKey};
+use buddo_shared::host_wire::sealed::OpeningKey;
+use buddo_shared::host_wire::signed::Signer;
+use buddo_shared::model::name::HostName;
 use jiff::Timestamp;
 use rcgen::{
     BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,

@@ -30,7 +30,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use buddo_runtime::accept;
-use buddo_shared::connection::MAX_CALLS;
+use buddo_shared::host_wire::connection::MAX_CALLS;
 use buddo_shared::seldom::Seldom;
 use http_body_util::BodyExt as _;
 use hyper::server::conn::http2;

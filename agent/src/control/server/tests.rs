@@ -4,11 +4,11 @@ use std::io::{Error, ErrorKind};
 use std::sync::Mutex as StdMutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use buddo_shared::id::{DeploymentId, Generation, HostId};
-use buddo_shared::join::{COORDINATOR_NAME, host_name};
-use buddo_shared::manifest::Trust;
-use buddo_shared::report::{Accepted, Checked, Frame, Report, ReportBody};
-use buddo_shared::signed::{MAX_ENVELOPE, Signer, VerifyError, digest_of};
+use buddo_shared::host_wire::join::{COORDINATOR_NAME, host_name};
+use buddo_shared::host_wire::manifest::Trust;
+use buddo_shared::host_wire::report::{Accepted, Checked, Frame, Report, ReportBody};
+use buddo_shared::host_wire::signed::{MAX_ENVELOPE, Signer, VerifyError, digest_of};
+use buddo_shared::model::id::{DeploymentId, Generation, HostId};
 use bytes::Bytes;
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};

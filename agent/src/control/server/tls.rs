@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use buddo_shared::join::COORDINATOR_NAME;
+use buddo_shared::host_wire::join::COORDINATOR_NAME;
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::client::verify_server_name;
 use rustls::crypto::aws_lc_rs::default_provider;

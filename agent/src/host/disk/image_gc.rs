@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use buddo_shared::image::{Digest, ImageReference};
+use buddo_shared::model::image::{Digest, ImageReference};
 use tokio::time::Instant;
 
 use crate::model::container::LocalImage;

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use buddo_shared::image::ImageReference;
+use buddo_shared::model::image::ImageReference;
 use tokio::sync::Notify;
 
 /// A repository of a registry.

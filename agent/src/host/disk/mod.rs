@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use buddo_runtime::durable;
-use buddo_shared::image::ImageReference;
+use buddo_shared::model::image::ImageReference;
 use tokio::sync::watch;
 use tokio::time::Instant;
 

@@ -2,10 +2,10 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Mutex;
 
-use buddo_shared::id::Revision;
-use buddo_shared::image::Digest;
-use buddo_shared::manifest::{AutoRollback, DeploymentSpec, Fallback, ServiceSpec};
-use buddo_shared::report::{DeploymentStatus, Phase, ServiceStatus};
+use buddo_shared::host_wire::manifest::{AutoRollback, DeploymentSpec, Fallback, ServiceSpec};
+use buddo_shared::host_wire::report::{DeploymentStatus, Phase, ServiceStatus};
+use buddo_shared::model::id::Revision;
+use buddo_shared::model::image::Digest;
 
 use super::*;
 use crate::config;

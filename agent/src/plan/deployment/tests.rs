@@ -1,5 +1,5 @@
-use buddo_shared::manifest::{AutoRollback, Fallback, ServiceSpec};
-use buddo_shared::workload::ReplicaIndex;
+use buddo_shared::host_wire::manifest::{AutoRollback, Fallback, ServiceSpec};
+use buddo_shared::model::workload::ReplicaIndex;
 
 use super::*;
 use crate::testing::{desired, service};

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use buddo_shared::id::DeploymentId;
+use buddo_shared::model::id::DeploymentId;
 use tokio::time::Instant;
 
 /// Ends within this time count as one moment.

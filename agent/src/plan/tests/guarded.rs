@@ -1,6 +1,6 @@
 //! The guard in plans: what puts the old revision back, what does not, and how it is reported.
 
-use buddo_shared::manifest::{AutoRollback, Fallback};
+use buddo_shared::host_wire::manifest::{AutoRollback, Fallback};
 
 use super::model::service;
 use super::*;

@@ -5,11 +5,11 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use buddo_shared::id::DeploymentId;
-use buddo_shared::image::Digest;
-use buddo_shared::manifest::{DeploymentSpec, ServiceSpec};
-use buddo_shared::name::Subdomain;
-use buddo_shared::probe::Probe;
+use buddo_shared::host_wire::manifest::{DeploymentSpec, ServiceSpec};
+use buddo_shared::model::id::DeploymentId;
+use buddo_shared::model::image::Digest;
+use buddo_shared::model::name::Subdomain;
+use buddo_shared::model::probe::Probe;
 use jiff::Timestamp;
 use uuid::Uuid;
 

@@ -1,6 +1,6 @@
 //! Environments that Podman's secrets do not hold, or cannot take.
 
-use buddo_shared::sealed::Sealed;
+use buddo_shared::host_wire::sealed::Sealed;
 
 use super::*;
 

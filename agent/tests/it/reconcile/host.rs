@@ -18,21 +18,21 @@ use buddo_agent::process::metrics::Metrics;
 use buddo_agent::reconcile::report::Status;
 use buddo_agent::reconcile::{Inputs, Reconciler, Rendered, Settings, Shared};
 use buddo_runtime::clock::{Clock as _, SystemClock};
-use buddo_shared::env::EnvVars;
-use buddo_shared::id::{DeploymentId, Generation, HostId, Revision};
-use buddo_shared::image::ImageReference;
-use buddo_shared::limits::Limits;
-use buddo_shared::manifest::{
+use buddo_shared::host_wire::manifest::{
     DeploymentSpec, Manifest, RunState, SCHEMA, ServiceSpec, Strategy, Trust,
 };
-use buddo_shared::name::{HostName, Subdomain};
-use buddo_shared::port::Port;
-use buddo_shared::probe::Probe;
-use buddo_shared::report::{Phase, ReportBody};
-use buddo_shared::sealed::{OpeningKey, Sealed, SealingKey};
-use buddo_shared::secret::Secret;
-use buddo_shared::signed::Signer;
-use buddo_shared::workload::{ServiceName, SpecDigest};
+use buddo_shared::host_wire::report::{Phase, ReportBody};
+use buddo_shared::host_wire::sealed::{OpeningKey, Sealed, SealingKey};
+use buddo_shared::host_wire::signed::Signer;
+use buddo_shared::model::env::EnvVars;
+use buddo_shared::model::id::{DeploymentId, Generation, HostId, Revision};
+use buddo_shared::model::image::ImageReference;
+use buddo_shared::model::limits::Limits;
+use buddo_shared::model::name::{HostName, Subdomain};
+use buddo_shared::model::port::Port;
+use buddo_shared::model::probe::Probe;
+use buddo_shared::model::secret::Secret;
+use buddo_shared::model::workload::{ServiceName, SpecDigest};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;

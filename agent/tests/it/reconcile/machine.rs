@@ -20,11 +20,11 @@ use buddo_agent::ports::{
     ProxyError, RefusedRoute, RouteFiles, World,
 };
 use buddo_runtime::clock::SystemClock;
-use buddo_shared::image::{Digest, ImageReference};
-use buddo_shared::manifest::RegistryCredentials;
-use buddo_shared::probe::Probe;
-use buddo_shared::report::Failure;
-use buddo_shared::secret::Secret;
+use buddo_shared::host_wire::manifest::RegistryCredentials;
+use buddo_shared::host_wire::report::Failure;
+use buddo_shared::model::image::{Digest, ImageReference};
+use buddo_shared::model::probe::Probe;
+use buddo_shared::model::secret::Secret;
 use tokio::sync::{Notify, watch};
 
 /// A container, the secrets in its environment, and how often it was started.

@@ -23,14 +23,14 @@ use buddo_agent::plan::state::StepOutcome;
 use buddo_agent::ports::Outbox as _;
 use buddo_agent::reconcile::executor::{Executor, ExecutorObserver, Operation};
 use buddo_runtime::clock::{Clock as _, SystemClock};
-use buddo_shared::id::Revision;
-use buddo_shared::image::ImageReference;
-use buddo_shared::manifest::{
+use buddo_shared::host_wire::manifest::{
     AutoRollback, DeploymentSpec, Fallback, RunState, ServiceSpec, Strategy,
 };
-use buddo_shared::name::HostName;
-use buddo_shared::probe::Probe;
-use buddo_shared::report::{DeploymentStatus, Health, Phase, ReportBody};
+use buddo_shared::host_wire::report::{DeploymentStatus, Health, Phase, ReportBody};
+use buddo_shared::model::id::Revision;
+use buddo_shared::model::image::ImageReference;
+use buddo_shared::model::name::HostName;
+use buddo_shared::model::probe::Probe;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 

@@ -19,9 +19,9 @@ use std::sync::Arc;
 use buddo_agent::model::container::{Container, ContainerState, Identity};
 use buddo_agent::model::health::ProbeOutcome;
 use buddo_agent::ports::ContainersError;
-use buddo_shared::id::{DeploymentId, Revision};
-use buddo_shared::image::Digest;
-use buddo_shared::report::Failure;
+use buddo_shared::host_wire::report::Failure;
+use buddo_shared::model::id::{DeploymentId, Revision};
+use buddo_shared::model::image::Digest;
 use tokio::time::Instant;
 
 use crate::world::{State, World};

@@ -11,11 +11,11 @@ use buddo_agent::model::container::{
 use buddo_agent::model::health::ProbeOutcome;
 use buddo_agent::model::workload::{WorkloadId, container_owner, secret_owner};
 use buddo_agent::ports::{Containers, ContainersError, Prober};
-use buddo_shared::image::{Digest, ImageReference};
-use buddo_shared::manifest::RegistryCredentials;
-use buddo_shared::probe::Probe;
-use buddo_shared::report::Failure;
-use buddo_shared::secret::Secret;
+use buddo_shared::host_wire::manifest::RegistryCredentials;
+use buddo_shared::host_wire::report::Failure;
+use buddo_shared::model::image::{Digest, ImageReference};
+use buddo_shared::model::probe::Probe;
+use buddo_shared::model::secret::Secret;
 use tokio::time::{Instant, sleep};
 
 use super::fate::unavailable;

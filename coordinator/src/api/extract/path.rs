@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use axum::extract::{FromRequestParts, RawPathParams};
-use buddo_shared::id::{AccountId, ApiKeyId, InvitationId, OrgId, TeamId};
+use buddo_shared::model::id::{AccountId, ApiKeyId, InvitationId, OrgId, TeamId};
 use http::request::Parts;
 
 use crate::api::problem::{self, ApiError};

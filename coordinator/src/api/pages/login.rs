@@ -7,7 +7,7 @@
 //! ```
 
 use axum::response::Response;
-use buddo_shared::secret::Secret;
+use buddo_shared::model::secret::Secret;
 use http::header::SET_COOKIE;
 use http::{HeaderMap, StatusCode};
 use minijinja::context;

@@ -2,7 +2,7 @@
 
 use axum::extract::State;
 use axum::response::Response;
-use buddo_shared::secret::Secret;
+use buddo_shared::model::secret::Secret;
 use http::StatusCode;
 use minijinja::context;
 use serde::Deserialize;

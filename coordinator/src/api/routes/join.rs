@@ -4,7 +4,7 @@ use axum::extract::State;
 use axum::middleware::from_fn_with_state;
 use axum::routing::post;
 use axum::{Json, Router};
-use buddo_shared::join::{JoinRequest, Joined};
+use buddo_shared::host_wire::join::{JoinRequest, Joined};
 
 use crate::api::extract::json::ApiJson;
 use crate::api::middleware::rate_limit::by_address;
@@ -29,7 +29,7 @@ async fn join(
 #[cfg(test)]
 mod tests {
     use axum::body::Body;
-    use buddo_shared::sealed::OpeningKey;
+    use buddo_shared::host_wire::sealed::OpeningKey;
     use http::Request;
     use http::header::CONTENT_TYPE;
     use http_body_util::BodyExt as _;

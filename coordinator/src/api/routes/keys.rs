@@ -5,7 +5,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use buddo_shared::api::auth::Message;
 use buddo_shared::api::teams::{ApiKey, CreateKey, KeyCreated};
-use buddo_shared::secret::Secret;
+use buddo_shared::model::secret::Secret;
 use http::StatusCode;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;

@@ -5,8 +5,8 @@ use axum::middleware::from_fn_with_state;
 use axum::routing::post;
 use axum::{Json, Router};
 use buddo_runtime::error_chain::chain;
-use buddo_shared::renewal::Binding;
-use buddo_shared::renewal::Renewed;
+use buddo_shared::host_wire::renewal::Binding;
+use buddo_shared::host_wire::renewal::Renewed;
 
 use crate::api::extract::json::read_body;
 use crate::api::middleware::rate_limit::by_address;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use buddo_runtime::clock::Clock as _;
-use buddo_shared::id::AccountId;
+use buddo_shared::model::id::AccountId;
 use http::header::WWW_AUTHENTICATE;
 use jiff::SignedDuration;
 use rstest::rstest;

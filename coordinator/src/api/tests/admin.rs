@@ -1,8 +1,8 @@
 //! Administration through the API, and its effects on accounts.
 
-use buddo_shared::id::AccountId;
-use buddo_shared::manifest::RunState;
-use buddo_shared::secret::Secret;
+use buddo_shared::host_wire::manifest::RunState;
+use buddo_shared::model::id::AccountId;
+use buddo_shared::model::secret::Secret;
 use jiff::SignedDuration;
 use serde_json::{Value, json};
 

@@ -1,6 +1,6 @@
 //! The end of an account.
 
-use buddo_shared::id::Revision;
+use buddo_shared::model::id::Revision;
 use serde_json::json;
 
 use super::authorize::app;

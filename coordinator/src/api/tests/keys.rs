@@ -379,7 +379,7 @@ async fn only_the_cli_can_request_the_teams_manage_scope() {
     let world = World::new();
     let jwt = world.member("one").await;
     let body = json!({ "grant_type": buddo_shared::api::oauth::TOKEN_EXCHANGE,
-        "client_id": buddo_shared::id::CLI_CLIENT_ID, "subject_token": jwt,
+        "client_id": buddo_shared::model::id::CLI_CLIENT_ID, "subject_token": jwt,
         "subject_token_type": buddo_shared::api::oauth::TOKEN_TYPE_JWT,
         "scope": "deploy:manage teams:manage" });
     let tokens = world.post("/api/oauth/token", "", body).await.json();

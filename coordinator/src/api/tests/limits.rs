@@ -1,7 +1,7 @@
 //! The published limits, in force by default.
 
 use buddo_shared::api::oauth;
-use buddo_shared::id::CLI_CLIENT_ID;
+use buddo_shared::model::id::CLI_CLIENT_ID;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 use serde_json::json;

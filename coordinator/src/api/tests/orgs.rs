@@ -125,7 +125,7 @@ async fn a_suspended_payers_organisation_is_not_taken_over() {
     let owner = world.member("owner").await;
     let org = org(&world, &owner, "Acme").await;
     let other = joins(&world, &owner, &org, "other", json!({ "role": "org_owner" })).await;
-    let id = buddo_shared::id::AccountId::new(world.account_id("owner").await);
+    let id = buddo_shared::model::id::AccountId::new(world.account_id("owner").await);
     let now = world.clock_now();
     let suspend = async |suspended: bool| {
         let suspension = suspended.then_some(Suspension { since: now, reason: None });
@@ -159,7 +159,7 @@ async fn an_invitation_never_lowers_a_role() {
     assert_eq!(invited.status, 201, "{invited:?}");
     let token = invited_token(&world, "one@example.com").await;
     // Meanwhile somebody adds them with a higher role.
-    let id = buddo_shared::id::AccountId::new(world.account_id("one").await);
+    let id = buddo_shared::model::id::AccountId::new(world.account_id("one").await);
     let (org_id, team_id) =
         (org.rsplit('/').next().unwrap().parse().unwrap(), team_id.parse().unwrap());
     let now = world.clock_now();

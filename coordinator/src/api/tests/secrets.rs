@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use buddo_shared::secret::Secret;
+use buddo_shared::model::secret::Secret;
 use serde_json::{Value, json};
 
 use super::authorize::{REDIRECT, VERIFIER, app, browser_login, code, request};

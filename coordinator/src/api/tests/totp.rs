@@ -1,6 +1,6 @@
 //! The second factor by its routes.
 
-use buddo_shared::secret::Secret;
+use buddo_shared::model::secret::Secret;
 use jiff::SignedDuration;
 use serde_json::{Value, json};
 

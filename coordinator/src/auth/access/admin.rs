@@ -1,6 +1,6 @@
 //! Who administers the platform.
 
-use buddo_shared::id::AccountId;
+use buddo_shared::model::id::AccountId;
 
 use super::{Denied, Principal};
 use crate::auth::session::Session;

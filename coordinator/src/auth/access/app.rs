@@ -1,6 +1,6 @@
 //! What connected apps may read of an account.
 
-use buddo_shared::id::AccountId;
+use buddo_shared::model::id::AccountId;
 
 use super::Principal;
 use crate::domain::identity::Scope;

@@ -1,6 +1,6 @@
 //! Who may do what to deployments.
 
-use buddo_shared::id::{AccountId, ApiKeyId, DeploymentId, TeamId};
+use buddo_shared::model::id::{AccountId, ApiKeyId, DeploymentId, TeamId};
 
 use super::{Principal, Refused, Right, own_team};
 use crate::domain::deployment::Deployment;

@@ -1,8 +1,8 @@
 //! From the credential that a request shows to its sender.
 
 use buddo_runtime::error_chain::chain;
-use buddo_shared::id::CLI_CLIENT_ID;
-use buddo_shared::id::{AccountId, ApiKeyId, TeamId};
+use buddo_shared::model::id::CLI_CLIENT_ID;
+use buddo_shared::model::id::{AccountId, ApiKeyId, TeamId};
 use jiff::SignedDuration;
 
 use crate::auth::access_token;

@@ -1,6 +1,6 @@
 //! Who may do what in organisations and teams.
 
-use buddo_shared::id::{AccountId, OrgId, TeamId};
+use buddo_shared::model::id::{AccountId, OrgId, TeamId};
 
 use super::{Principal, Refused};
 use crate::auth::session::Session;

@@ -31,7 +31,7 @@ pub use member::{MemberCheck, OrgGrant, TeamGrant};
 use policy::Denied;
 pub use stream_authorization::StreamAuthorization;
 
-use buddo_shared::id::{AccountId, TeamId};
+use buddo_shared::model::id::{AccountId, TeamId};
 
 use crate::domain::identity::{OrgRole, TeamRole};
 use crate::store::StoreError;

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use buddo_shared::secret::Secret;
+use buddo_shared::model::secret::Secret;
 
 use crate::crypto::random::{Random, bytes};
 use crate::domain::identity::HashedToken;

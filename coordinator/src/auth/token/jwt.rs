@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use buddo_shared::id::AccountId;
-use buddo_shared::secret::Secret;
+use buddo_shared::model::id::AccountId;
+use buddo_shared::model::secret::Secret;
 use jiff::{SignedDuration, Timestamp};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, encode};
 use serde::{Deserialize, Serialize};

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use aws_lc_rs::digest;
-use buddo_shared::secret::Secret;
+use buddo_shared::model::secret::Secret;
 use data_encoding::HEXLOWER;
 use jiff::Timestamp;
 use rcgen::{

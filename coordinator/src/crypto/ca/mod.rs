@@ -24,9 +24,9 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use buddo_runtime::clock::Clock;
-use buddo_shared::id::HostId;
-use buddo_shared::join::{COORDINATOR_NAME, host_name, serial};
-use buddo_shared::renewal::{HostKey, HostKeyError};
+use buddo_shared::host_wire::join::{COORDINATOR_NAME, host_name, serial};
+use buddo_shared::host_wire::renewal::{HostKey, HostKeyError};
+use buddo_shared::model::id::HostId;
 use data_encoding::HEXLOWER;
 use jiff::{SignedDuration, Timestamp};
 use rcgen::{CertificateSigningRequestParams, PublicKeyData as _, SubjectPublicKeyInfo};

@@ -47,7 +47,7 @@ fn a_host_certificate_ignores_requested_names() {
     assert!(usage.server_auth && usage.client_auth);
     assert!(!certificate.is_ca());
     assert_eq!(certificate.public_key().raw, key.spki());
-    assert_eq!(buddo_shared::join::number_of(certificate.raw_serial()), Some(258));
+    assert_eq!(buddo_shared::host_wire::join::number_of(certificate.raw_serial()), Some(258));
     let until = certificate.validity().not_after.timestamp();
     assert_eq!(until, issued.expires_at.as_second());
     assert_eq!((until - certificate.validity().not_before.timestamp()) / 86_400, 30);

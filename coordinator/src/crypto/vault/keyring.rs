@@ -13,7 +13,7 @@ use aws_lc_rs::aead::{AES_256_GCM, RandomizedNonceKey};
 use aws_lc_rs::{digest, hmac};
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64;
-use buddo_shared::secret::Secret;
+use buddo_shared::model::secret::Secret;
 use zeroize::Zeroizing;
 
 use super::VaultError;

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use aws_lc_rs::aead::{Aad, Nonce, RandomizedNonceKey};
 use aws_lc_rs::hmac;
-use buddo_shared::secret::Secret;
+use buddo_shared::model::secret::Secret;
 use data_encoding::HEXLOWER;
 use zeroize::Zeroizing;
 

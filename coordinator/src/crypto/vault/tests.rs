@@ -1,7 +1,7 @@
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64;
 
-use buddo_shared::id::{AccountId, DeploymentId, Revision};
+use buddo_shared::model::id::{AccountId, DeploymentId, Revision};
 use uuid::Uuid;
 
 use super::*;

@@ -40,7 +40,7 @@ fn a_hosts_document_stays_within_the_size_limit() {
     assert_eq!(place(env(0), &[crowded]), Err(NoRoom::Document));
     // In base64, with what automatic rollbacks add.
     let all = MAX_DOCUMENT_BYTES + MAX_FALLBACK_BYTES * 4 / 3;
-    assert!(usize::try_from(all).unwrap() * 4 / 3 < buddo_shared::signed::MAX_ENVELOPE);
+    assert!(usize::try_from(all).unwrap() * 4 / 3 < buddo_shared::host_wire::signed::MAX_ENVELOPE);
 }
 
 #[test]

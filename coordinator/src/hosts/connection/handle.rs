@@ -6,8 +6,8 @@ use std::task::Poll;
 use std::time::Duration;
 
 use buddo_shared::api::problem::Problem;
-use buddo_shared::connection::{MAX_CALLS, MAX_PUSHES};
-use buddo_shared::id::HostId;
+use buddo_shared::host_wire::connection::{MAX_CALLS, MAX_PUSHES};
+use buddo_shared::model::id::HostId;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use h2::client::SendRequest;

@@ -20,7 +20,7 @@ mod registry;
 mod response;
 mod upload;
 
-use buddo_shared::connection::MAX_CALLS;
+use buddo_shared::host_wire::connection::MAX_CALLS;
 
 pub use self::error::{CallError, ConnectError};
 pub use self::handle::{Deadlines, HostHandle, RequestBody};

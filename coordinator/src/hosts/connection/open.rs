@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use buddo_runtime::error_chain::chain;
-use buddo_shared::connection::{MAX_CALLS, MAX_PUSHES};
-use buddo_shared::id::HostId;
-use buddo_shared::join::host_name;
-use buddo_shared::renewal::HostKey;
+use buddo_shared::host_wire::connection::{MAX_CALLS, MAX_PUSHES};
+use buddo_shared::host_wire::join::host_name;
+use buddo_shared::host_wire::renewal::HostKey;
+use buddo_shared::model::id::HostId;
 use bytes::Bytes;
 use h2::client::Builder;
 use h2::{Ping, PingPong};

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use buddo_shared::id::HostId;
+use buddo_shared::model::id::HostId;
 use jiff::Timestamp;
 use tokio::sync::Semaphore;
 

@@ -1,8 +1,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use buddo_shared::api::deploy::CreateDeployment;
-use buddo_shared::manifest::Strategy;
-use buddo_shared::secret::Secret;
+use buddo_shared::host_wire::manifest::Strategy;
+use buddo_shared::model::secret::Secret;
 use jiff::SignedDuration;
 
 use super::*;

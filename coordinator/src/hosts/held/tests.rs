@@ -2,9 +2,9 @@ use std::collections::BTreeMap;
 
 use axum::response::IntoResponse as _;
 use buddo_shared::api::deploy::CreateDeployment;
-use buddo_shared::manifest::Manifest;
-use buddo_shared::report::{Phase, Report, ReportBody};
-use buddo_shared::secret::Secret;
+use buddo_shared::host_wire::manifest::Manifest;
+use buddo_shared::host_wire::report::{Phase, Report, ReportBody};
+use buddo_shared::model::secret::Secret;
 use rstest::rstest;
 
 use super::super::document;
@@ -210,7 +210,7 @@ async fn fm_64_a_corrupt_row_does_not_block_reports_about_others() {
     assert_eq!(commit(state, story.host, batch.collect()).await.unwrap(), 11);
     let shown = deployments::status(state, owner(1), other).await.unwrap();
     assert_eq!(shown.status.as_str(), "deploying");
-    let probes = [story.id, other].map(|id| buddo_shared::report::Checked { id, at });
+    let probes = [story.id, other].map(|id| buddo_shared::host_wire::report::Checked { id, at });
     reports::show(state, story.host, Vec::new(), probes.into()).await.unwrap();
     let shown = deployments::status(state, owner(1), other).await.unwrap();
     assert!(shown.last_health_check.is_some());

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::path::Path;
 
-use buddo_shared::secret::Secret;
+use buddo_shared::model::secret::Secret;
 use uuid::Uuid;
 
 use crate::crypto::random::{self, Random};

@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use buddo_runtime::error_chain::chain;
-use buddo_shared::id::HostId;
+use buddo_shared::model::id::HostId;
 use jiff::Timestamp;
 use tokio::sync::{RwLock, watch};
 use tokio::time::{Instant, sleep, sleep_until};

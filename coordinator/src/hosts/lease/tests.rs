@@ -105,7 +105,7 @@ fn a_restart_is_the_same_coordinator_and_a_second_process_another() {
 fn an_unreadable_id_is_an_error_that_says_what_to_do() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("instance");
-    crate::process::secret_file::create(&path, &buddo_shared::secret::Secret::new("no id"))
+    crate::process::secret_file::create(&path, &buddo_shared::model::secret::Secret::new("no id"))
         .unwrap();
     let error = Instance::claim(directory.path(), &SystemRandom).unwrap_err();
     assert!(error.to_string().contains("delete it"), "{error}");

@@ -1,6 +1,6 @@
 //! Log in.
 
-use buddo_shared::secret::Secret;
+use buddo_shared::model::secret::Secret;
 use serde_json::json;
 
 use super::AccountError;

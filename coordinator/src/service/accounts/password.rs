@@ -7,8 +7,8 @@
 //!           the account's mail, 3 an hour ─► link, 1 hour ─► reset: every login and token ends
 //! ```
 
-use buddo_shared::id::AccountId;
-use buddo_shared::secret::Secret;
+use buddo_shared::model::id::AccountId;
+use buddo_shared::model::secret::Secret;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 

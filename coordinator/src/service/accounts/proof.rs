@@ -6,8 +6,8 @@
 
 use std::net::IpAddr;
 
-use buddo_shared::id::AccountId;
-use buddo_shared::secret::Secret;
+use buddo_shared::model::id::AccountId;
+use buddo_shared::model::secret::Secret;
 
 use super::AccountError;
 use crate::auth::guesses::Who;

@@ -1,7 +1,7 @@
 //! Registration: one transaction creates the account and queues its verification mail.
 
 use crate::domain::field_error::FieldError;
-use buddo_shared::id::AccountId;
+use buddo_shared::model::id::AccountId;
 use serde_json::json;
 
 use super::{AccountError, hints};

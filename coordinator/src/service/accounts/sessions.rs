@@ -1,6 +1,6 @@
 //! Logins: list and revoke; and the account's log.
 
-use buddo_shared::id::AccountId;
+use buddo_shared::model::id::AccountId;
 use serde_json::json;
 use uuid::Uuid;
 

@@ -7,8 +7,8 @@
 
 use std::sync::Arc;
 
-use buddo_shared::id::AccountId;
-use buddo_shared::secret::Secret;
+use buddo_shared::model::id::AccountId;
+use buddo_shared::model::secret::Secret;
 
 use super::AccountError;
 use super::proof::{self, Repeated};

@@ -1,6 +1,6 @@
 //! Confirmation of the mail address.
 
-use buddo_shared::id::AccountId;
+use buddo_shared::model::id::AccountId;
 
 use super::AccountError;
 use crate::auth::token::{Kind, PlainToken};

@@ -5,8 +5,8 @@
 //! ```
 
 use buddo_runtime::error_chain::chain;
-use buddo_shared::id::{AccountId, DeploymentId};
-use buddo_shared::manifest::RunState;
+use buddo_shared::host_wire::manifest::RunState;
+use buddo_shared::model::id::{AccountId, DeploymentId};
 use serde_json::json;
 
 use super::{AdminContext, AdminError, Changed};

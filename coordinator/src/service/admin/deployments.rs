@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use buddo_runtime::error_chain::chain;
-use buddo_shared::id::{DeploymentId, HostId};
-use buddo_shared::name::Subdomain;
+use buddo_shared::model::id::{DeploymentId, HostId};
+use buddo_shared::model::name::Subdomain;
 use serde_json::json;
 
 use super::{AdminContext, AdminError, Changed};

@@ -11,7 +11,7 @@ mod tiers;
 use std::sync::Arc;
 
 use crate::domain::field_error::FieldError;
-use buddo_shared::id::{AccountId, DeploymentId, HostId};
+use buddo_shared::model::id::{AccountId, DeploymentId, HostId};
 use jiff::{SignedDuration, Timestamp};
 
 pub use accounts::{

@@ -1,7 +1,7 @@
 //! A tier as its administrator describes it, and as the audit log records it. The names of the
 //! fields are those of `buddo-coordinator admin tier`.
 
-use buddo_shared::spec::TierSlug;
+use buddo_shared::model::spec::TierSlug;
 use serde::{Deserialize, Serialize};
 
 use crate::store::contract::Tier;

@@ -1,8 +1,8 @@
 //! Tiers. A change applies to deployments made after it; existing ones keep their limits.
 
 use crate::domain::field_error::FieldError;
-use buddo_shared::limits::Limits;
-use buddo_shared::spec::TierSlug;
+use buddo_shared::model::limits::Limits;
+use buddo_shared::model::spec::TierSlug;
 use serde_json::json;
 
 use super::accounts::find;

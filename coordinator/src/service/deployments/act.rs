@@ -1,7 +1,7 @@
 //! Restart, stop, destroy; and what they share with rollback.
 
-use buddo_shared::id::{DeploymentId, Revision};
-use buddo_shared::manifest::RunState;
+use buddo_shared::host_wire::manifest::RunState;
+use buddo_shared::model::id::{DeploymentId, Revision};
 use jiff::Timestamp;
 use serde_json::Value;
 

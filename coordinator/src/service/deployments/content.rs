@@ -3,9 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use buddo_shared::id::{DeploymentId, Revision};
-use buddo_shared::secret::Secret;
-use buddo_shared::workload::{ServiceName, SpecDigest};
+use buddo_shared::model::id::{DeploymentId, Revision};
+use buddo_shared::model::secret::Secret;
+use buddo_shared::model::workload::{ServiceName, SpecDigest};
 
 use super::error::DeployError;
 use crate::crypto::vault::{Vault, VaultError};

@@ -5,13 +5,13 @@
 
 use std::num::NonZeroU16;
 
-use buddo_shared::id::{AccountId, AppId, DeploymentId, HostId, Revision, TeamId};
-use buddo_shared::manifest::RunState;
-use buddo_shared::name::{HostName, Subdomain};
-use buddo_shared::probe::Probe;
-use buddo_shared::secret::Secret;
-use buddo_shared::spec::AppSpec;
-use buddo_shared::workload::ServiceName;
+use buddo_shared::host_wire::manifest::RunState;
+use buddo_shared::model::id::{AccountId, AppId, DeploymentId, HostId, Revision, TeamId};
+use buddo_shared::model::name::{HostName, Subdomain};
+use buddo_shared::model::probe::Probe;
+use buddo_shared::model::secret::Secret;
+use buddo_shared::model::spec::AppSpec;
+use buddo_shared::model::workload::ServiceName;
 use jiff::Timestamp;
 use serde_json::json;
 

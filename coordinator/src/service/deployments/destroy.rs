@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use buddo_shared::id::{AccountId, DeploymentId, HostId};
+use buddo_shared::model::id::{AccountId, DeploymentId, HostId};
 use jiff::Timestamp;
 
 use crate::crypto::random::{self, Random};

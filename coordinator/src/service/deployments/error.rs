@@ -1,8 +1,8 @@
 //! Errors of the deployment use cases.
 
 use crate::domain::field_error::FieldError;
-use buddo_shared::id::LastRevision;
-use buddo_shared::spec::TierSlug;
+use buddo_shared::model::id::LastRevision;
+use buddo_shared::model::spec::TierSlug;
 
 use crate::auth::access::Refused;
 use crate::crypto::vault::VaultError;

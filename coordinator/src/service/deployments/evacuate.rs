@@ -11,8 +11,8 @@
 use std::sync::Arc;
 
 use buddo_runtime::error_chain::chain;
-use buddo_shared::id::{DeploymentId, HostId};
-use buddo_shared::manifest::RunState;
+use buddo_shared::host_wire::manifest::RunState;
+use buddo_shared::model::id::{DeploymentId, HostId};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 

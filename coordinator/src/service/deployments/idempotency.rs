@@ -1,6 +1,6 @@
 //! Requests with an `Idempotency-Key`: executed once, answered the same each time.
 
-use buddo_shared::id::AccountId;
+use buddo_shared::model::id::AccountId;
 use jiff::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;

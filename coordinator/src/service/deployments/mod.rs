@@ -14,7 +14,7 @@ mod view;
 
 use std::sync::Arc;
 
-use buddo_shared::id::{AccountId, DeploymentId, HostId};
+use buddo_shared::model::id::{AccountId, DeploymentId, HostId};
 
 pub use act::{destroy, restart, stop};
 pub(crate) use content::spec_digest;

@@ -1,7 +1,7 @@
 //! Scheduling: candidate hosts from the database.
 
-use buddo_shared::id::{AccountId, HostId};
-use buddo_shared::report::HostStatus;
+use buddo_shared::host_wire::report::HostStatus;
+use buddo_shared::model::id::{AccountId, HostId};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::domain::capacity::{Capacity, Demand};

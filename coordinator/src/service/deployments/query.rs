@@ -1,6 +1,6 @@
 //! Queries of operators.
 
-use buddo_shared::id::{DeploymentId, TeamId};
+use buddo_shared::model::id::{DeploymentId, TeamId};
 
 use super::error::DeployError;
 use super::view::{self, Shown, ShownStatus};

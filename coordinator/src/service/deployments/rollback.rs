@@ -1,6 +1,6 @@
 //! Rollback: a new revision with the content of an earlier one, including the digests.
 
-use buddo_shared::id::{DeploymentId, Revision};
+use buddo_shared::model::id::{DeploymentId, Revision};
 use serde_json::{Value, json};
 
 use super::act::{Act, begin, carry_out, next_number};

@@ -1,8 +1,8 @@
 //! What happens to a failed first deploy, and to one ended by another act.
 
 use buddo_shared::api::deploy::CreateDeployment;
-use buddo_shared::id::DeploymentId;
-use buddo_shared::report::Phase;
+use buddo_shared::host_wire::report::Phase;
+use buddo_shared::model::id::DeploymentId;
 use serde_json::json;
 
 use super::{DeployError, IdempotencyKey};

@@ -1,7 +1,7 @@
 //! A deployment as shown: its stored state, and what that means at this moment.
 
-use buddo_shared::manifest::RunState;
-use buddo_shared::report::{Health, Progress};
+use buddo_shared::host_wire::manifest::RunState;
+use buddo_shared::host_wire::report::{Health, Progress};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64;
-use buddo_shared::id::{AccountId, DeploymentId, Generation, HostId};
-use buddo_shared::join::{JoinRequest, JoinToken, Joined};
-use buddo_shared::manifest::Trust;
-use buddo_shared::sealed::{SealError, Sealed};
-use buddo_shared::secret::Secret;
+use buddo_shared::host_wire::join::{JoinRequest, JoinToken, Joined};
+use buddo_shared::host_wire::manifest::Trust;
+use buddo_shared::host_wire::sealed::{SealError, Sealed};
+use buddo_shared::model::id::{AccountId, DeploymentId, Generation, HostId};
+use buddo_shared::model::secret::Secret;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 

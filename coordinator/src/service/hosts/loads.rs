@@ -2,7 +2,7 @@
 //! corrects differences: the scheduler relies on it, and a database can be changed from outside.
 
 use buddo_runtime::error_chain::chain;
-use buddo_shared::id::HostId;
+use buddo_shared::model::id::HostId;
 
 use crate::state::AppState;
 use crate::store::StoreError;

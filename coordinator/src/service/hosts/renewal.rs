@@ -12,9 +12,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use buddo_shared::id::HostId;
-use buddo_shared::renewal::Renewed;
-use buddo_shared::renewal::{Binding, Claim, RenewalError, Statement};
+use buddo_shared::host_wire::renewal::Renewed;
+use buddo_shared::host_wire::renewal::{Binding, Claim, RenewalError, Statement};
+use buddo_shared::model::id::HostId;
 use serde_json::json;
 
 use crate::crypto::ca::CaError;

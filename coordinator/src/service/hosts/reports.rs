@@ -17,9 +17,11 @@ use std::sync::Arc;
 
 use bounds::bounded;
 use buddo_runtime::error_chain::chain;
-use buddo_shared::id::{DeploymentId, HostId, Revision};
-use buddo_shared::report::{Checked, DeploymentStatus, Phase, Progress, Report, ReportBody};
-use buddo_shared::workload::ServiceName;
+use buddo_shared::host_wire::report::{
+    Checked, DeploymentStatus, Phase, Progress, Report, ReportBody,
+};
+use buddo_shared::model::id::{DeploymentId, HostId, Revision};
+use buddo_shared::model::workload::ServiceName;
 use jiff::Timestamp;
 use judge::{Others, Verdict, judge};
 use serde_json::{Value, json};

@@ -1,8 +1,8 @@
 use buddo_runtime::clock::Clock as _;
-use buddo_shared::id::{AccountId, Revision};
-use buddo_shared::manifest::DeploymentSpec;
-use buddo_shared::secret::Secret;
-use buddo_shared::workload::{ServiceName, SpecDigest};
+use buddo_shared::host_wire::manifest::DeploymentSpec;
+use buddo_shared::model::id::{AccountId, Revision};
+use buddo_shared::model::secret::Secret;
+use buddo_shared::model::workload::{ServiceName, SpecDigest};
 use serde_json::json;
 
 use super::*;

@@ -1,6 +1,6 @@
 //! Administrators' decisions on apps; works beside a serving coordinator.
 
-use buddo_shared::id::AccountId;
+use buddo_shared::model::id::AccountId;
 use jiff::Timestamp;
 use serde_json::json;
 

@@ -1,7 +1,7 @@
 //! Apps: registered by an account so that it, or others, may use the API by OAuth.
 
-use buddo_shared::id::AccountId;
-use buddo_shared::secret::Secret;
+use buddo_shared::model::id::AccountId;
+use buddo_shared::model::secret::Secret;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 

@@ -1,6 +1,6 @@
 //! Client authentication (RFC 6749, 2.3).
 
-use buddo_shared::secret::Secret;
+use buddo_shared::model::secret::Secret;
 
 use super::TokenError;
 use crate::auth::token::{Kind, PlainToken};

@@ -1,6 +1,6 @@
 //! What an account's owner sees of the apps that act for it, and what those see of the account.
 
-use buddo_shared::id::AccountId;
+use buddo_shared::model::id::AccountId;
 use serde_json::json;
 use uuid::Uuid;
 

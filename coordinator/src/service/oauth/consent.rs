@@ -1,6 +1,6 @@
 //! Consents start and end here, each with its audit entry.
 
-use buddo_shared::id::AccountId;
+use buddo_shared::model::id::AccountId;
 use jiff::Timestamp;
 use serde_json::json;
 

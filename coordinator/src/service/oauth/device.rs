@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use buddo_shared::secret::Secret;
+use buddo_shared::model::secret::Secret;
 use jiff::SignedDuration;
 
 use super::consent;

@@ -1,7 +1,7 @@
 //! Tokens for a code, a refresh token, or a login.
 
-use buddo_shared::id::CLI_CLIENT_ID;
-use buddo_shared::secret::Secret;
+use buddo_shared::model::id::CLI_CLIENT_ID;
+use buddo_shared::model::secret::Secret;
 use jiff::{SignedDuration, Timestamp};
 
 use super::consent;

@@ -1,6 +1,6 @@
 //! Token introspection and revocation.
 
-use buddo_shared::secret::Secret;
+use buddo_shared::model::secret::Secret;
 use serde::Serialize;
 
 use super::consent;

@@ -5,7 +5,7 @@
 //! accept: token + the account with the invited confirmed address ─► member; invitation deleted
 //! ```
 
-use buddo_shared::id::{AccountId, InvitationId, OrgId, TeamId};
+use buddo_shared::model::id::{AccountId, InvitationId, OrgId, TeamId};
 use jiff::Timestamp;
 use serde_json::json;
 

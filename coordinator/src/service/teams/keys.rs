@@ -1,7 +1,7 @@
 //! API keys of a team.
 
-use buddo_shared::id::{ApiKeyId, TeamId};
-use buddo_shared::secret::Secret;
+use buddo_shared::model::id::{ApiKeyId, TeamId};
+use buddo_shared::model::secret::Secret;
 use jiff::SignedDuration;
 use serde_json::json;
 

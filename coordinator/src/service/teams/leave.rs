@@ -1,6 +1,6 @@
 //! A deleted account leaves its organisations.
 
-use buddo_shared::id::{AccountId, OrgId};
+use buddo_shared::model::id::{AccountId, OrgId};
 use jiff::Timestamp;
 use serde_json::json;
 

@@ -31,7 +31,7 @@ pub use team::{
     team_members, teams,
 };
 
-use buddo_shared::id::{AccountId, OrgId, TeamId};
+use buddo_shared::model::id::{AccountId, OrgId, TeamId};
 use jiff::Timestamp;
 use serde_json::Value;
 

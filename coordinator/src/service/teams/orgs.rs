@@ -1,6 +1,6 @@
 //! Organisations: create, show, rename, hand over, end.
 
-use buddo_shared::id::OrgId;
+use buddo_shared::model::id::OrgId;
 use serde_json::json;
 
 use super::{MAX_ORGS, NewName, OrgWithRole, Renaming, TeamError, log};

@@ -1,6 +1,6 @@
 //! What every account has to itself: an organisation with one team.
 
-use buddo_shared::id::OrgId;
+use buddo_shared::model::id::OrgId;
 
 use crate::auth::access::own_team;
 use crate::domain::identity::OrgRole;

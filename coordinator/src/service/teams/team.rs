@@ -1,6 +1,6 @@
 //! Teams: create, show, rename, end; and their members.
 
-use buddo_shared::id::{AccountId, OrgId, TeamId};
+use buddo_shared::model::id::{AccountId, OrgId, TeamId};
 use serde_json::json;
 
 use super::orgs::shared;

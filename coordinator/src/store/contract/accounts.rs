@@ -1,6 +1,6 @@
 //! Accounts, and their short-lived records.
 
-use buddo_shared::id::AccountId;
+use buddo_shared::model::id::AccountId;
 use jiff::Timestamp;
 
 use super::Result;

@@ -1,6 +1,6 @@
 //! The audit log of OAuth: apps and consents.
 
-use buddo_shared::id::AccountId;
+use buddo_shared::model::id::AccountId;
 use jiff::Timestamp;
 
 use super::Result;

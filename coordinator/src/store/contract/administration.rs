@@ -1,6 +1,6 @@
 //! What administrators list and change.
 
-use buddo_shared::id::{AccountId, HostId};
+use buddo_shared::model::id::{AccountId, HostId};
 use jiff::Timestamp;
 
 use super::{Account, Client, Result, Suspension, Tier};

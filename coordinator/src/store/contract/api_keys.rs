@@ -1,6 +1,6 @@
 //! API keys of teams.
 
-use buddo_shared::id::{AccountId, ApiKeyId, TeamId};
+use buddo_shared::model::id::{AccountId, ApiKeyId, TeamId};
 use jiff::Timestamp;
 
 use super::Result;

@@ -1,6 +1,6 @@
 //! The audit log of deployments.
 
-use buddo_shared::id::{AccountId, DeploymentId};
+use buddo_shared::model::id::{AccountId, DeploymentId};
 use jiff::Timestamp;
 use uuid::Uuid;
 

@@ -1,6 +1,6 @@
 //! Apps that may act for an account, with all consents to one app combined.
 
-use buddo_shared::id::AccountId;
+use buddo_shared::model::id::AccountId;
 use jiff::Timestamp;
 
 use super::{Client, Result};

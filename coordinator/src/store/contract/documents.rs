@@ -1,7 +1,7 @@
 //! Signed documents: the outbox. What was first signed for a generation is sent again byte for
 //! byte.
 
-use buddo_shared::id::{Generation, HostId};
+use buddo_shared::model::id::{Generation, HostId};
 use jiff::Timestamp;
 
 use super::Result;

@@ -1,6 +1,6 @@
 //! The second factor: TOTP (RFC 6238) and recovery codes.
 
-use buddo_shared::id::AccountId;
+use buddo_shared::model::id::AccountId;
 use jiff::Timestamp;
 
 use super::Result;

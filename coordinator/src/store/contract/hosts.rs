@@ -1,8 +1,8 @@
 //! Hosts and the tokens they join with.
 
-use buddo_shared::id::{Generation, HostId};
-use buddo_shared::report::HostStatus;
-use buddo_shared::sealed::SealingKey;
+use buddo_shared::host_wire::report::HostStatus;
+use buddo_shared::host_wire::sealed::SealingKey;
+use buddo_shared::model::id::{Generation, HostId};
 use jiff::Timestamp;
 
 use super::{HostIdentity, Result};

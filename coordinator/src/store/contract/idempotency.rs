@@ -1,6 +1,6 @@
 //! Stored answers for retried requests (`Idempotency-Key`).
 
-use buddo_shared::id::AccountId;
+use buddo_shared::model::id::AccountId;
 use jiff::{SignedDuration, Timestamp};
 
 use super::Result;

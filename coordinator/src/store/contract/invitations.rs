@@ -1,6 +1,6 @@
 //! Pending invitations to organisations.
 
-use buddo_shared::id::{AccountId, InvitationId, OrgId, TeamId};
+use buddo_shared::model::id::{AccountId, InvitationId, OrgId, TeamId};
 use jiff::Timestamp;
 
 use super::Result;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use buddo_shared::id::HostId;
+use buddo_shared::model::id::HostId;
 use jiff::Timestamp;
 use uuid::Uuid;
 

@@ -1,6 +1,6 @@
 //! Logins, and the tokens made with them.
 
-use buddo_shared::id::AccountId;
+use buddo_shared::model::id::AccountId;
 use jiff::Timestamp;
 use uuid::Uuid;
 

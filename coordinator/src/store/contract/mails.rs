@@ -1,6 +1,6 @@
 //! The queue of mails.
 
-use buddo_shared::id::{AccountId, InvitationId};
+use buddo_shared::model::id::{AccountId, InvitationId};
 use jiff::Timestamp;
 
 use super::Result;

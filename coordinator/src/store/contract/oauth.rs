@@ -1,6 +1,6 @@
 //! OAuth clients, grants, codes and tokens.
 
-use buddo_shared::id::AccountId;
+use buddo_shared::model::id::AccountId;
 use jiff::Timestamp;
 use uuid::Uuid;
 

@@ -1,6 +1,6 @@
 //! Organisations, teams, and their members.
 
-use buddo_shared::id::{AccountId, OrgId, TeamId};
+use buddo_shared::model::id::{AccountId, OrgId, TeamId};
 use jiff::Timestamp;
 use serde_json::Value;
 

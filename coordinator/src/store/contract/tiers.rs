@@ -1,8 +1,8 @@
 //! Tiers: resource limits and prices of deployments.
 
-use buddo_shared::id::AccountId;
-use buddo_shared::limits::Limits;
-use buddo_shared::spec::TierSlug;
+use buddo_shared::model::id::AccountId;
+use buddo_shared::model::limits::Limits;
+use buddo_shared::model::spec::TierSlug;
 
 use super::Result;
 

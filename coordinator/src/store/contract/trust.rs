@@ -1,7 +1,7 @@
 //! The identity of hosts: key, certificate, trust.
 
-use buddo_shared::id::HostId;
-use buddo_shared::renewal::HostKey;
+use buddo_shared::host_wire::renewal::HostKey;
+use buddo_shared::model::id::HostId;
 use jiff::Timestamp;
 
 use super::Result;

@@ -1,6 +1,6 @@
 //! Accounts, verification links and browser sessions.
 
-use buddo_shared::id::AccountId;
+use buddo_shared::model::id::AccountId;
 use jiff::Timestamp;
 
 use super::column::{get, hash, millis, opt_time, parsed, text, time};

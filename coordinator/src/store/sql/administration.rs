@@ -1,6 +1,6 @@
 //! What administrators see and change.
 
-use buddo_shared::id::{AccountId, HostId};
+use buddo_shared::model::id::{AccountId, HostId};
 use jiff::Timestamp;
 
 use super::accounts::read_account;

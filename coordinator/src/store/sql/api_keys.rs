@@ -1,6 +1,6 @@
 //! API keys.
 
-use buddo_shared::id::{AccountId, ApiKeyId, TeamId};
+use buddo_shared::model::id::{AccountId, ApiKeyId, TeamId};
 use jiff::Timestamp;
 
 use super::column::{get, hash, millis, opt_time, parsed, text, time};

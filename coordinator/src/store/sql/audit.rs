@@ -1,6 +1,6 @@
 //! The audit log.
 
-use buddo_shared::id::{AccountId, DeploymentId};
+use buddo_shared::model::id::{AccountId, DeploymentId};
 use jiff::Timestamp;
 
 use super::column::{get, json, millis, text, time, to_json};

@@ -1,6 +1,6 @@
 //! Changes to an account.
 
-use buddo_shared::id::AccountId;
+use buddo_shared::model::id::AccountId;
 use jiff::Timestamp;
 use serde_json::Value;
 

@@ -1,8 +1,8 @@
 //! Deployments.
 
-use buddo_shared::id::{AccountId, AppId, DeploymentId, HostId, Revision, TeamId};
-use buddo_shared::manifest::RunState;
-use buddo_shared::name::{HostName, Subdomain};
+use buddo_shared::host_wire::manifest::RunState;
+use buddo_shared::model::id::{AccountId, AppId, DeploymentId, HostId, Revision, TeamId};
+use buddo_shared::model::name::{HostName, Subdomain};
 use jiff::Timestamp;
 
 use super::column::{

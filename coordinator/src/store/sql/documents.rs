@@ -1,6 +1,6 @@
 //! Signed documents.
 
-use buddo_shared::id::{Generation, HostId};
+use buddo_shared::model::id::{Generation, HostId};
 use jiff::Timestamp;
 
 use super::column::{get, millis, text, time, to_json};

@@ -1,6 +1,6 @@
 //! The second factor.
 
-use buddo_shared::id::AccountId;
+use buddo_shared::model::id::AccountId;
 use jiff::Timestamp;
 
 use super::column::{get, millis, opt_time, text};

@@ -1,9 +1,9 @@
 //! Hosts and join tokens.
 
-use buddo_shared::id::{Generation, HostId};
-use buddo_shared::renewal::HostKey;
-use buddo_shared::report::HostStatus;
-use buddo_shared::sealed::SealingKey;
+use buddo_shared::host_wire::renewal::HostKey;
+use buddo_shared::host_wire::report::HostStatus;
+use buddo_shared::host_wire::sealed::SealingKey;
+use buddo_shared::model::id::{Generation, HostId};
 use jiff::Timestamp;
 
 use super::column::{get, json, millis, opt_time, parsed, text, time, to_json, to_word, word};

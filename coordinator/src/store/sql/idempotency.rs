@@ -1,6 +1,6 @@
 //! Stored answers.
 
-use buddo_shared::id::AccountId;
+use buddo_shared::model::id::AccountId;
 use jiff::Timestamp;
 
 use super::column::{get, millis, text};

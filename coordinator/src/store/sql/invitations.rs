@@ -1,6 +1,6 @@
 //! Invitations.
 
-use buddo_shared::id::{InvitationId, OrgId};
+use buddo_shared::model::id::{InvitationId, OrgId};
 use jiff::Timestamp;
 
 use super::column::{millis, opt_parsed, parsed, text, time};

@@ -1,7 +1,7 @@
 //! Logins, and the tokens made with them.
 
-use buddo_shared::id::AccountId;
-use buddo_shared::id::CLI_CLIENT_ID;
+use buddo_shared::model::id::AccountId;
+use buddo_shared::model::id::CLI_CLIENT_ID;
 use jiff::Timestamp;
 use uuid::Uuid;
 

@@ -1,6 +1,6 @@
 //! Organisations and their members.
 
-use buddo_shared::id::{AccountId, OrgId};
+use buddo_shared::model::id::{AccountId, OrgId};
 use jiff::Timestamp;
 
 use super::column::{get, json, millis, opt_parsed, parsed, text, time, to_json};

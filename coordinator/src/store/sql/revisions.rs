@@ -1,8 +1,8 @@
 //! Revisions.
 
-use buddo_shared::id::{DeploymentId, Revision};
-use buddo_shared::image::Digest;
-use buddo_shared::workload::ServiceName;
+use buddo_shared::model::id::{DeploymentId, Revision};
+use buddo_shared::model::image::Digest;
+use buddo_shared::model::workload::ServiceName;
 use jiff::Timestamp;
 
 use super::column::{get, millis, opt_millis, parsed, text, to_json};

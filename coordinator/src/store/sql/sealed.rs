@@ -1,6 +1,6 @@
 //! Values encrypted under the master key.
 
-use buddo_shared::id::Revision;
+use buddo_shared::model::id::Revision;
 
 use super::column::{get, parsed, text};
 use super::{Tx, params};

@@ -2,10 +2,10 @@
 
 use std::num::NonZeroU16;
 
-use buddo_shared::id::{DeploymentId, Revision};
-use buddo_shared::image::Digest;
-use buddo_shared::port::Port;
-use buddo_shared::workload::ServiceName;
+use buddo_shared::model::id::{DeploymentId, Revision};
+use buddo_shared::model::image::Digest;
+use buddo_shared::model::port::Port;
+use buddo_shared::model::workload::ServiceName;
 
 use super::column::{
     failure, get, json, opt_parsed, opt_time, parsed, text, time, to_json, to_word, word,

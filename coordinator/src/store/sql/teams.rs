@@ -1,6 +1,6 @@
 //! Teams and memberships.
 
-use buddo_shared::id::{AccountId, OrgId, TeamId};
+use buddo_shared::model::id::{AccountId, OrgId, TeamId};
 use jiff::Timestamp;
 
 use super::column::{get, millis, opt_parsed, parsed, text, time};

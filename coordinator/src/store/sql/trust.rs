@@ -1,7 +1,7 @@
 //! Host identities.
 
-use buddo_shared::id::HostId;
-use buddo_shared::renewal::HostKey;
+use buddo_shared::host_wire::renewal::HostKey;
+use buddo_shared::model::id::HostId;
 use jiff::Timestamp;
 
 use super::column::{get, json, millis, opt_parsed, opt_time, text, to_json};

@@ -1,6 +1,6 @@
 //! Every change of the logs from outside is detected.
 
-use buddo_shared::id::{AccountId, DeploymentId, OrgId};
+use buddo_shared::model::id::{AccountId, DeploymentId, OrgId};
 use jiff::Timestamp;
 use proptest::prelude::*;
 use rusqlite::{Connection, params};

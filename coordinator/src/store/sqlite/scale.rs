@@ -3,13 +3,13 @@
 
 use std::num::NonZeroU16;
 
-use buddo_shared::id::{AccountId, AppId, DeploymentId, HostId, Revision};
-use buddo_shared::limits::Limits;
-use buddo_shared::manifest::RunState;
-use buddo_shared::port::Port;
-use buddo_shared::probe::Probe;
-use buddo_shared::sealed::OpeningKey;
-use buddo_shared::workload::ServiceName;
+use buddo_shared::host_wire::manifest::RunState;
+use buddo_shared::host_wire::sealed::OpeningKey;
+use buddo_shared::model::id::{AccountId, AppId, DeploymentId, HostId, Revision};
+use buddo_shared::model::limits::Limits;
+use buddo_shared::model::port::Port;
+use buddo_shared::model::probe::Probe;
+use buddo_shared::model::workload::ServiceName;
 use jiff::Timestamp;
 use rusqlite::Connection;
 use serde_json::json;
@@ -137,7 +137,7 @@ fn create(tx: &mut Tx<'_>) {
             digest: None,
             port: Port::DEFAULT,
             probe: Probe::default(),
-            strategy: buddo_shared::manifest::Strategy::Rolling,
+            strategy: buddo_shared::host_wire::manifest::Strategy::Rolling,
         }),
         domains: Vec::new(),
         rollback_of: None,

@@ -53,7 +53,7 @@ pub(super) fn render(from: &Mailbox, letter: &Letter, site: &str) -> Result<Mess
 
 #[cfg(test)]
 mod tests {
-    use buddo_shared::secret::Secret;
+    use buddo_shared::model::secret::Secret;
 
     use super::*;
     use crate::tasks::mail::words::link_of;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use buddo_shared::secret::Secret;
+use buddo_shared::model::secret::Secret;
 use jiff::SignedDuration;
 use rstest::rstest;
 use serde_json::{Value, json};

@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use buddo_shared::secret::Secret;
+use buddo_shared::model::secret::Secret;
 use jiff::Timestamp;
 
 use crate::domain::mailed_link::{ACCOUNT_CHANGE, INVITATION, VERIFICATION};

@@ -22,11 +22,11 @@ use buddo_coordinator::store::StoreError;
 use buddo_coordinator::store::contract::{Action, AuditStatus, NewAudit};
 use buddo_runtime::clock::{Clock as _, SystemClock};
 use buddo_shared::api::deploy::CreateDeployment;
-use buddo_shared::id::{AccountId, DeploymentId, Revision};
-use buddo_shared::sealed::OpeningKey;
-use buddo_shared::secret::Secret;
-use buddo_shared::spec::AppSpec;
-use buddo_shared::workload::ServiceName;
+use buddo_shared::host_wire::sealed::OpeningKey;
+use buddo_shared::model::id::{AccountId, DeploymentId, Revision};
+use buddo_shared::model::secret::Secret;
+use buddo_shared::model::spec::AppSpec;
+use buddo_shared::model::workload::ServiceName;
 use futures_util::future::try_join_all;
 use jiff::{SignedDuration, Timestamp};
 use rusqlite::{Connection, params};
@@ -84,7 +84,7 @@ fn fill(path: &Path, vault: &Vault) -> anyhow::Result<()> {
              port, env, probe, strategy)
          VALUES (?1, 1, 'app', 1, 1, 1, 'docker.io/library/nginx:latest', 8000, ?2, ?3, 'rolling')",
     )?;
-    let probe = serde_json::to_string(&buddo_shared::probe::Probe::default())?;
+    let probe = serde_json::to_string(&buddo_shared::model::probe::Probe::default())?;
     for n in 0..DEPLOYMENTS {
         let (id, first) = (DeploymentId::new(id(n)), Revision::FIRST);
         let place = EncryptionContext::Environment(id, first, ServiceName::APP);

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, ensure};
 use buddo_shared::api::deploy::{CreateDeployment, Status};
-use buddo_shared::secret::Secret;
+use buddo_shared::model::secret::Secret;
 use buddo_tests::api::request;
 use buddo_tests::poll;
 use buddo_tests::product::{IMAGE, PORT, ZONE};

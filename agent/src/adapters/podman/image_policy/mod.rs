@@ -6,8 +6,8 @@ mod rules;
 
 use std::collections::BTreeMap;
 
-use buddo_shared::image::ImageReference;
-use buddo_shared::report::Failure;
+use buddo_shared::host_wire::report::Failure;
+use buddo_shared::model::image::ImageReference;
 
 pub(super) use self::rules::Treatment;
 use self::rules::{Part, RULES, Rule};

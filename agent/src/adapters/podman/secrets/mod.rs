@@ -16,7 +16,7 @@ use std::io;
 use std::path::Path;
 
 use buddo_runtime::uri::escape;
-use buddo_shared::secret::Secret;
+use buddo_shared::model::secret::Secret;
 use http::{Method, StatusCode};
 use serde::Deserialize;
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use buddo_runtime::error_chain::chain;
-use buddo_shared::report::Acknowledge;
+use buddo_shared::host_wire::report::Acknowledge;
 use http::StatusCode;
 
 use crate::control::server::answer::{Answer, Refused, malformed, no_content, problem, read};

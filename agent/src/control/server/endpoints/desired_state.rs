@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use buddo_runtime::error_chain::chain;
-use buddo_shared::signed::{MAX_ENVELOPE, VerifyError};
+use buddo_shared::host_wire::signed::{MAX_ENVELOPE, VerifyError};
 use http::{StatusCode, header};
 use tokio::sync::Mutex;
 

@@ -7,8 +7,8 @@ use std::io;
 use std::sync::Arc;
 
 use buddo_runtime::error_chain::chain;
-use buddo_shared::id::DeploymentId;
-use buddo_shared::log::{LogLine, MAX_TAIL};
+use buddo_shared::host_wire::log::{LogLine, MAX_TAIL};
+use buddo_shared::model::id::DeploymentId;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use http::StatusCode;

@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use buddo_runtime::error_chain::chain;
-use buddo_shared::report::Frame;
+use buddo_shared::host_wire::report::Frame;
 use bytes::Bytes;
 use futures_util::{Stream, stream};
 use http::StatusCode;

@@ -1,6 +1,6 @@
 //! Caddy and the edge.
 
-use buddo_shared::id::DeploymentId;
+use buddo_shared::model::id::DeploymentId;
 use jiff::SignedDuration;
 
 use super::podman::older;

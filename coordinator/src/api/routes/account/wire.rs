@@ -1,7 +1,7 @@
 //! What an account's owner sees of it, in the answers of the published API.
 
 use buddo_shared::api::account::{ActivityEntry, RecoveryCodes, SessionView, TotpEnrolment};
-use buddo_shared::secret::Secret;
+use buddo_shared::model::secret::Secret;
 use uuid::Uuid;
 
 use crate::service::accounts::Enrolment;

@@ -1,7 +1,7 @@
 //! Tiers: from the requests of the published API to domain values, and from those to its answers.
 
 use buddo_shared::api::admin::{AddTier, AdminTier, ChangeTier};
-use buddo_shared::spec::TierSlug;
+use buddo_shared::model::spec::TierSlug;
 
 use crate::api::problem::ApiError;
 use crate::service::admin::{NewTier, TierChange};

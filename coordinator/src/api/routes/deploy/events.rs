@@ -17,7 +17,7 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::response::sse::{Event, Sse};
 use buddo_shared::api::deploy::{Status, StatusAnswer};
-use buddo_shared::id::DeploymentId;
+use buddo_shared::model::id::DeploymentId;
 use futures_util::stream::{Stream, unfold};
 use http::header::{CACHE_CONTROL, RETRY_AFTER};
 use http::{HeaderName, HeaderValue};

@@ -10,8 +10,8 @@ use buddo_shared::api::deploy::{
     AuditEntry, AuditLog, CreateDeployment, DeploymentEnvelope, DeploymentList, Destroyed,
     Registries, Revision, RevisionList, Rollback, StatusAnswer, Tier,
 };
-use buddo_shared::id::{DeploymentId, Revision as RevisionNumber, TeamId};
-use buddo_shared::spec::AppSpec;
+use buddo_shared::model::id::{DeploymentId, Revision as RevisionNumber, TeamId};
+use buddo_shared::model::spec::AppSpec;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, StatusCode};
 use serde::{Deserialize, Serialize};

@@ -2,7 +2,7 @@
 
 use axum::body::Body;
 use buddo_shared::api::problem::MEDIA_TYPE;
-use buddo_shared::report::{Phase, Report, ReportBody};
+use buddo_shared::host_wire::report::{Phase, Report, ReportBody};
 use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 use http::Request;
@@ -432,11 +432,11 @@ async fn a_tier_paid_in_money_needs_an_administrators_permission() {
     let refused = create(&world, &token, on_pro("one")).await;
     assert_eq!(refused.refusal(), (403, "tier_not_allowed"), "{refused:?}");
     assert!(refused.body["detail"].as_str().unwrap().contains("bitcoin-pro"));
-    let account = buddo_shared::id::AccountId::new(world.account_id("myoperator").await);
+    let account = buddo_shared::model::id::AccountId::new(world.account_id("myoperator").await);
     let now = world.clock_now();
     let leave = async |given: bool| {
         let write = world.state.store.write(move |tables| {
-            let slug = buddo_shared::spec::TierSlug::parse("bitcoin-pro").unwrap();
+            let slug = buddo_shared::model::spec::TierSlug::parse("bitcoin-pro").unwrap();
             let tier = tables.tier(&slug)?.unwrap();
             if given {
                 tables.allow_tier(&tier.id, account, now)

@@ -2,10 +2,10 @@
 //! deployment: the public service's.
 
 use buddo_shared::api::deploy::{self, AuditEntry, StatusAnswer, StatusProgress};
-use buddo_shared::id::Revision;
-use buddo_shared::image::Digest;
-use buddo_shared::name::HostName;
-use buddo_shared::report::Health;
+use buddo_shared::host_wire::report::Health;
+use buddo_shared::model::id::Revision;
+use buddo_shared::model::image::Digest;
+use buddo_shared::model::name::HostName;
 
 use crate::domain::deployment::Deployment;
 use crate::domain::failure::Failure;

@@ -3,7 +3,7 @@
 use axum::extract::{Request, State};
 use axum::response::Response;
 use buddo_shared::api::oauth::{DeviceAuthorization, OAuthError};
-use buddo_shared::secret::Secret;
+use buddo_shared::model::secret::Secret;
 
 use super::wire::{self, Refusal, answer, authenticated, read};
 use crate::service::oauth;

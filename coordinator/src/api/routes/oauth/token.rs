@@ -5,7 +5,7 @@ use axum::response::Response;
 use buddo_shared::api::oauth::{
     DEVICE_CODE, OAuthError, TOKEN_EXCHANGE, TOKEN_TYPE_JWT, TokenRequest, Tokens,
 };
-use buddo_shared::secret::Secret;
+use buddo_shared::model::secret::Secret;
 
 use super::wire::{self, Refusal, answer, authenticated, read};
 use crate::service::oauth::{self, ErrorCode, Introspection, Subject, TokenError};

@@ -9,7 +9,7 @@ use axum::response::{IntoResponse as _, Response};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use buddo_shared::api::oauth::{self as published, DEVICE_CODE, OAuthError};
-use buddo_shared::secret::Secret;
+use buddo_shared::model::secret::Secret;
 use http::header::{
     AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, PRAGMA, RETRY_AFTER, WWW_AUTHENTICATE,
 };

@@ -8,7 +8,7 @@ use buddo_shared::api::teams::{
     ApiKey, CreateKey, Invitation, Invite, KeyCreated, Member, Org, OrgActivity, Rename, SetRole,
     Team,
 };
-use buddo_shared::id::TeamId;
+use buddo_shared::model::id::TeamId;
 use jiff::SignedDuration;
 
 use crate::api::problem::ApiError;

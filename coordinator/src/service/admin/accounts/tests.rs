@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use buddo_shared::id::Revision;
-use buddo_shared::manifest::RunState;
-use buddo_shared::report::{DeploymentStatus, Phase};
+use buddo_shared::host_wire::manifest::RunState;
+use buddo_shared::host_wire::report::{DeploymentStatus, Phase};
+use buddo_shared::model::id::Revision;
 use rstest::rstest;
 
 use super::{AdminContext, resume, suspend};

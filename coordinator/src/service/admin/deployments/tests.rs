@@ -1,10 +1,10 @@
 use buddo_runtime::clock::Clock as _;
 use buddo_shared::api::deploy::CreateDeployment;
-use buddo_shared::id::{Generation, Revision};
-use buddo_shared::manifest::RunState;
-use buddo_shared::report::{Phase, Report, ReportBody};
-use buddo_shared::sealed::Sealed;
-use buddo_shared::secret::Secret;
+use buddo_shared::host_wire::manifest::RunState;
+use buddo_shared::host_wire::report::{Phase, Report, ReportBody};
+use buddo_shared::host_wire::sealed::Sealed;
+use buddo_shared::model::id::{Generation, Revision};
+use buddo_shared::model::secret::Secret;
 use jiff::SignedDuration;
 use rstest::rstest;
 

@@ -1,6 +1,6 @@
 use buddo_runtime::clock::Clock as _;
-use buddo_shared::id::HostId;
-use buddo_shared::report::{Failure, HostStatus};
+use buddo_shared::host_wire::report::{Failure, HostStatus};
+use buddo_shared::model::id::HostId;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use rusqlite::Connection;

@@ -1,6 +1,6 @@
 use buddo_shared::api::deploy::Rollback;
-use buddo_shared::report::{DeploymentStatus, Phase};
-use buddo_shared::workload::ServiceName;
+use buddo_shared::host_wire::report::{DeploymentStatus, Phase};
+use buddo_shared::model::workload::ServiceName;
 
 use super::*;
 use crate::domain::lifecycle::Status;
@@ -101,7 +101,7 @@ async fn a_rollback_can_start_a_stopped_deployment() {
     let desired = story.desired().await;
     assert_eq!(
         (desired.run, &desired.services.public().digest),
-        (buddo_shared::manifest::RunState::Running, &Some(digest(2)))
+        (buddo_shared::host_wire::manifest::RunState::Running, &Some(digest(2)))
     );
 }
 
@@ -152,7 +152,7 @@ async fn an_idempotency_key_makes_a_rollback_happen_once() {
 }
 
 /// The numbers of a document's services.
-fn introduced(desired: &buddo_shared::manifest::DeploymentSpec) -> Vec<(String, u32)> {
+fn introduced(desired: &buddo_shared::host_wire::manifest::DeploymentSpec) -> Vec<(String, u32)> {
     desired.services.iter().map(|s| (s.name.to_string(), s.revision.get())).collect()
 }
 
@@ -196,7 +196,7 @@ async fn a_rollback_to_what_runs_already_restarts_nothing_unless_it_was_given_up
 /// One whose environment is lost cannot be compared; another one that can be read comes back.
 #[tokio::test]
 async fn what_cannot_be_read_of_the_current_revision_keeps_no_earlier_one_from_coming_back() {
-    let vars = [("KEY".to_owned(), buddo_shared::secret::Secret::new("value"))].into();
+    let vars = [("KEY".to_owned(), buddo_shared::model::secret::Secret::new("value"))].into();
     let request = buddo_shared::api::deploy::CreateDeployment {
         env_vars: Some(vars),
         ..crate::testing::request("my-app")

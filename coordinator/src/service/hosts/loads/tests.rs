@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use buddo_shared::api::deploy::CreateDeployment;
-use buddo_shared::id::DeploymentId;
-use buddo_shared::report::{Failure, HostStatus};
-use buddo_shared::secret::Secret;
+use buddo_shared::host_wire::report::{Failure, HostStatus};
+use buddo_shared::model::id::DeploymentId;
+use buddo_shared::model::secret::Secret;
 use jiff::Timestamp;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;

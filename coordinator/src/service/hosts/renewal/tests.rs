@@ -1,5 +1,5 @@
-use buddo_shared::join::JoinRequest;
-use buddo_shared::sealed::OpeningKey;
+use buddo_shared::host_wire::join::JoinRequest;
+use buddo_shared::host_wire::sealed::OpeningKey;
 use jiff::SignedDuration;
 use rcgen::{CertificateParams, KeyPair};
 use uuid::Uuid;
@@ -23,7 +23,7 @@ struct Copy {
 }
 
 impl Copy {
-    async fn join(world: &World, token: buddo_shared::secret::Secret) -> Self {
+    async fn join(world: &World, token: buddo_shared::model::secret::Secret) -> Self {
         let key = KeyPair::generate().unwrap();
         let csr = CertificateParams::default().serialize_request(&key).unwrap().pem().unwrap();
         let sealing_key = OpeningKey::generate().unwrap().1;
@@ -64,7 +64,7 @@ fn number_in(pem: &str) -> u32 {
     use x509_parser::prelude::{FromDer as _, X509Certificate};
     let der = rustls_pki_types::CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
     let (_, certificate) = X509Certificate::from_der(&der).unwrap();
-    buddo_shared::join::number_of(certificate.raw_serial()).unwrap()
+    buddo_shared::host_wire::join::number_of(certificate.raw_serial()).unwrap()
 }
 
 async fn host(world: &World) -> Host {
@@ -185,7 +185,7 @@ async fn a_removed_host_cannot_renew_and_a_host_in_use_is_not_removed() {
     // Its name is free, and refers to the same host as before.
     let again = Copy::first(&world).await;
     assert_eq!((again.id, again.number), (copy.id, 2));
-    let status = buddo_shared::report::HostStatus {
+    let status = buddo_shared::host_wire::report::HostStatus {
         agent_version: "0.1.0".to_owned(),
         podman_version: None,
         caddy_version: None,

@@ -1,6 +1,6 @@
 //! Limits on what is stored of a host's status: the host may be compromised.
 
-use buddo_shared::report::{Failure, HostStatus};
+use buddo_shared::host_wire::report::{Failure, HostStatus};
 
 use super::judge::one_line;
 

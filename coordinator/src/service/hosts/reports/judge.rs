@@ -1,8 +1,8 @@
 //! What one report means for a deployment. Pure.
 
-use buddo_shared::id::Revision;
-use buddo_shared::manifest::RunState;
-use buddo_shared::report::{DeploymentStatus, Health, Phase};
+use buddo_shared::host_wire::manifest::RunState;
+use buddo_shared::host_wire::report::{DeploymentStatus, Health, Phase};
+use buddo_shared::model::id::Revision;
 
 use super::Told;
 use crate::domain::deployment::Deployment;

@@ -1,7 +1,7 @@
-use buddo_shared::id::Revision;
-use buddo_shared::manifest::RunState;
-use buddo_shared::report::{self, Health, HostStatus, ServiceStatus};
-use buddo_shared::workload::ReplicaIndex;
+use buddo_shared::host_wire::manifest::RunState;
+use buddo_shared::host_wire::report::{self, Health, HostStatus, ServiceStatus};
+use buddo_shared::model::id::Revision;
+use buddo_shared::model::workload::ReplicaIndex;
 use rstest::rstest;
 
 use super::*;
@@ -540,7 +540,10 @@ async fn fm_67_a_host_cannot_inflate_revision_numbers() {
 }
 
 /// The digests of a revision's services, as stored.
-async fn digests(story: &Story, number: u32) -> Vec<(String, Option<buddo_shared::image::Digest>)> {
+async fn digests(
+    story: &Story,
+    number: u32,
+) -> Vec<(String, Option<buddo_shared::model::image::Digest>)> {
     let (id, number) = (story.id, Revision::new(number));
     let read = story.world.state.store.read(move |tables| tables.revision(id, number));
     let revision = read.await.map_err(|error: StoreError| error).unwrap().unwrap();

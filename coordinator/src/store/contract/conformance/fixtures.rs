@@ -2,17 +2,17 @@
 
 use std::num::NonZeroU16;
 
-use buddo_shared::id::{
+use buddo_shared::host_wire::manifest::{RunState, Strategy};
+use buddo_shared::host_wire::report::HostStatus;
+use buddo_shared::host_wire::sealed::OpeningKey;
+use buddo_shared::model::id::{
     AccountId, ApiKeyId, AppId, DeploymentId, Generation, HostId, InvitationId, OrgId, Revision,
     TeamId,
 };
-use buddo_shared::limits::Limits;
-use buddo_shared::manifest::{RunState, Strategy};
-use buddo_shared::port::Port;
-use buddo_shared::probe::Probe;
-use buddo_shared::report::HostStatus;
-use buddo_shared::sealed::OpeningKey;
-use buddo_shared::workload::ServiceName;
+use buddo_shared::model::limits::Limits;
+use buddo_shared::model::port::Port;
+use buddo_shared::model::probe::Probe;
+use buddo_shared::model::workload::ServiceName;
 use jiff::Timestamp;
 use uuid::Uuid;
 

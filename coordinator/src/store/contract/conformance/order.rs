@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use buddo_shared::id::Revision;
+use buddo_shared::model::id::Revision;
 use serde_json::json;
 use uuid::Uuid;
 

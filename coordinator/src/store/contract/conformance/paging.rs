@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use buddo_shared::id::{DeploymentId, HostId};
+use buddo_shared::model::id::{DeploymentId, HostId};
 use serde_json::json;
 
 use super::Bench;

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use buddo_shared::id::{Generation, Revision};
-use buddo_shared::manifest::RunState;
-use buddo_shared::workload::ServiceName;
+use buddo_shared::host_wire::manifest::RunState;
+use buddo_shared::model::id::{Generation, Revision};
+use buddo_shared::model::workload::ServiceName;
 
 use super::Bench;
 use super::fixtures::*;
@@ -605,7 +605,7 @@ pub(super) async fn closed_hosts_are_counted_by_reason(bench: Arc<dyn Bench>) {
         tables.set_drained(host_id(2), Some(at(1)))?;
         tables.set_unreachable(host_id(3), at(5))?;
         let mut short = status(64 * 1024);
-        short.lacks = Some(Box::new(buddo_shared::report::Failure {
+        short.lacks = Some(Box::new(buddo_shared::host_wire::report::Failure {
             code: "disk_full".to_owned(),
             cause: "cause".to_owned(),
             fix: "fix".to_owned(),

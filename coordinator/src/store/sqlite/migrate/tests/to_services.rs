@@ -1,8 +1,8 @@
 //! A database of schema 17, in which a revision was one container, becomes one of services.
 
-use buddo_shared::id::{DeploymentId, Revision};
-use buddo_shared::secret::Secret;
-use buddo_shared::workload::ServiceName;
+use buddo_shared::model::id::{DeploymentId, Revision};
+use buddo_shared::model::secret::Secret;
+use buddo_shared::model::workload::ServiceName;
 use rusqlite::params;
 use uuid::Uuid;
 

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::secret::Secret;
-use crate::text::text_newtype;
+use crate::model::secret::Secret;
+use crate::model::text_newtype;
 
 /// The name of an environment variable: `[A-Za-z_][A-Za-z0-9_]*`, 128 characters at most.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]

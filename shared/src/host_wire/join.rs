@@ -4,11 +4,11 @@ use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64;
 use serde::{Deserialize, Serialize};
 
-use crate::id::HostId;
-use crate::manifest::Trust;
-use crate::name::HostName;
-use crate::sealed::SealingKey;
-use crate::secret::{Secret, exposed};
+use crate::host_wire::manifest::Trust;
+use crate::host_wire::sealed::SealingKey;
+use crate::model::id::HostId;
+use crate::model::name::HostName;
+use crate::model::secret::{Secret, exposed};
 
 /// DNS name in the coordinator's certificates of the host CA, for servers and clients alike.
 pub const COORDINATOR_NAME: &str = "coordinator.hosts.internal";

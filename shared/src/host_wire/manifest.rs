@@ -9,10 +9,10 @@ mod shape;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::id::{DeploymentId, Generation, HostId, Revision};
-use crate::image::ImageReference;
-use crate::name::{HostName, Subdomain};
-use crate::signed::PublicKey;
+use crate::host_wire::signed::PublicKey;
+use crate::model::id::{DeploymentId, Generation, HostId, Revision};
+use crate::model::image::ImageReference;
+use crate::model::name::{HostName, Subdomain};
 
 pub use self::services::{ServiceSpec, Services, ServicesError};
 pub use self::shape::{ShapeError, WrongShape};
@@ -168,8 +168,8 @@ pub struct RegistryCredentials {
     /// User name.
     pub username: String,
     /// Password or token.
-    #[serde(serialize_with = "crate::secret::exposed")]
-    pub password: crate::secret::Secret,
+    #[serde(serialize_with = "crate::model::secret::exposed")]
+    pub password: crate::model::secret::Secret,
 }
 
 #[cfg(test)]

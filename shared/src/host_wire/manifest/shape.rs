@@ -4,8 +4,8 @@
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::{DeploymentSpec, Services};
-use crate::id::{DeploymentId, Revision};
-use crate::workload::ServiceName;
+use crate::model::id::{DeploymentId, Revision};
+use crate::model::workload::ServiceName;
 
 /// The parts of a deployment contradict each other.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

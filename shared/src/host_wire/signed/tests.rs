@@ -2,10 +2,10 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::*;
-use crate::id::{Generation, Revision};
-use crate::manifest::tests::deployment;
-use crate::manifest::{DeploymentSpec, Services};
-use crate::name::HostName;
+use crate::host_wire::manifest::tests::deployment;
+use crate::host_wire::manifest::{DeploymentSpec, Services};
+use crate::model::id::{Generation, Revision};
+use crate::model::name::HostName;
 
 pub(super) fn host(n: u128) -> HostId {
     HostId::new(Uuid::from_u128(n))

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::text::text_newtype;
+use crate::model::text_newtype;
 
 /// Subdomains that would shadow the platform's own names or invite phishing in the zone.
 const RESERVED: &[&str] = &[

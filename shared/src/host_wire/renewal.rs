@@ -16,8 +16,8 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::id::HostId;
-use crate::jws::Flattened;
+use crate::host_wire::jws::Flattened;
+use crate::model::id::HostId;
 
 /// `typ` of a statement (RFC 7515, 4.1.9).
 const TYPE: &str = "buddo-renewal+jws";

@@ -9,7 +9,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::text::text_newtype;
+use crate::model::text_newtype;
 
 /// The name of a service within its deployment: 1–20 of `[a-z0-9-]`, a letter in front, no hyphen
 /// at the end. A DNS label, so that services can find each other by it; short, because it becomes

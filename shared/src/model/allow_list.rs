@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::image::ImageReference;
+use crate::model::image::ImageReference;
 
 /// Registries that images may come from, or namespaces in them: `ghcr.io`, `docker.io/library`.
 ///

@@ -11,8 +11,8 @@ use rustls::crypto::hpke::{EncapsulatedSecret, Hpke as _, HpkePrivateKey, HpkePu
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::id::DeploymentId;
-use crate::secret::Secret;
+use crate::model::id::DeploymentId;
+use crate::model::secret::Secret;
 
 const INFO: &[u8] = b"buddo sealed v1";
 

@@ -5,12 +5,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::deploy::CreateDeployment;
 use crate::api::problem::FieldError;
-use crate::env::EnvVars;
-use crate::image::ImageReference;
-use crate::manifest::Strategy;
-use crate::name::{HostName, Subdomain};
-use crate::port::Port;
-use crate::text::text_newtype;
+use crate::host_wire::manifest::Strategy;
+use crate::model::env::EnvVars;
+use crate::model::image::ImageReference;
+use crate::model::name::{HostName, Subdomain};
+use crate::model::port::Port;
+use crate::model::text_newtype;
 
 /// The slug of a tier: 1–64 of `[a-z0-9-]`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -58,7 +58,7 @@ pub struct AppSpec {
 impl AppSpec {
     /// Checks every field and reports all errors at once, each with its JSON pointer (RFC 6901) and
     /// the fix. Whether the image may be deployed is for the platform to say
-    /// ([`ImageAllowList`](crate::allow_list::ImageAllowList)).
+    /// ([`ImageAllowList`](crate::model::allow_list::ImageAllowList)).
     pub fn parse(request: CreateDeployment) -> Result<Self, Vec<FieldError>> {
         let mut errors = Vec::new();
         let subdomain =

@@ -4,11 +4,11 @@ use proptest::prelude::{
 use uuid::Uuid;
 
 use super::*;
-use crate::image::Digest;
-use crate::limits::Limits;
-use crate::port::Port;
-use crate::probe::Probe;
-use crate::workload::{ServiceName, SpecDigest};
+use crate::model::image::Digest;
+use crate::model::limits::Limits;
+use crate::model::port::Port;
+use crate::model::probe::Probe;
+use crate::model::workload::{ServiceName, SpecDigest};
 
 fn spec_digest(n: u8) -> SpecDigest {
     SpecDigest::from_bytes(&[n; 32])

@@ -5,13 +5,13 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::Strategy;
-use crate::id::Revision;
-use crate::image::{Digest, ImageReference};
-use crate::limits::Limits;
-use crate::port::Port;
-use crate::probe::Probe;
-use crate::sealed::Sealed;
-use crate::workload::{ReplicaIndex, ServiceName, SpecDigest};
+use crate::host_wire::sealed::Sealed;
+use crate::model::id::Revision;
+use crate::model::image::{Digest, ImageReference};
+use crate::model::limits::Limits;
+use crate::model::port::Port;
+use crate::model::probe::Probe;
+use crate::model::workload::{ReplicaIndex, ServiceName, SpecDigest};
 
 /// One service: one or more equal containers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -12,10 +12,10 @@ use jiff::Timestamp;
 use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::id::{DeploymentId, Generation, Revision};
-use crate::image::Digest;
-use crate::manifest::{ServiceSpec, Services};
-use crate::workload::{ReplicaIndex, ServiceName};
+use crate::host_wire::manifest::{ServiceSpec, Services};
+use crate::model::id::{DeploymentId, Generation, Revision};
+use crate::model::image::Digest;
+use crate::model::workload::{ReplicaIndex, ServiceName};
 
 /// One line of the report stream.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

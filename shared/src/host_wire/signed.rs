@@ -21,11 +21,11 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::id::HostId;
-use crate::image::Digest;
-use crate::jws::Flattened;
-use crate::manifest::{Manifest, SCHEMA, Trust};
-use crate::secret::Secret;
+use crate::host_wire::jws::Flattened;
+use crate::host_wire::manifest::{Manifest, SCHEMA, Trust};
+use crate::model::id::HostId;
+use crate::model::image::Digest;
+use crate::model::secret::Secret;
 
 /// The largest envelope that is parsed, in bytes: about 10,000 deployments.
 pub const MAX_ENVELOPE: usize = 32 * 1024 * 1024;

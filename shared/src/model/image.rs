@@ -7,7 +7,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::text::text_newtype;
+use crate::model::text_newtype;
 
 /// A `sha256:` digest in its canonical form (OCI image spec, descriptor digests).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

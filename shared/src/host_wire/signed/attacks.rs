@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::tests::{host, manifest, pair, with_header};
 use super::*;
-use crate::id::Generation;
+use crate::model::id::Generation;
 
 /// What the attacker has seen, and its target.
 struct Field {
