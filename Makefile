@@ -30,7 +30,11 @@ test: ## Every test: unit, property, simulation, and the suite on real Podman, C
 	@scripts/install-packages --tests
 	@# Together with the tests, so that both share every dependency: separately, most are built twice.
 	@$(CARGO) build --workspace --all-targets --locked
-	@$(CARGO) test --workspace --locked
+	@# nextest runs the unit tests while the suite on real parts waits for its worlds.
+	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
+		$(CARGO) nextest run --workspace --locked; \
+	else \
+		$(CARGO) test --workspace --locked; fi
 
 EXAMPLES ?= 50
 

@@ -37,8 +37,8 @@ use nix::sys::signal::Signal;
 use reqwest::Client;
 use story::act::Act;
 use story::app::{self, App};
-use story::audit_chain::{Acted, Ledger, deployment};
 use story::converged::{Fate, Found, Seen, what_is_missing};
+use story::ledger::{Acted, Ledger, deployment};
 use story::rng::Rng;
 
 /// Stories, one after the other on one host.
@@ -87,7 +87,7 @@ impl<'a> Stage<'a> {
             desired(sealing, app, n, revision, image).expect("valid")
         });
         if let Acted::Fresh(id, revision, image) = acted {
-            let n = story::audit_chain::number(id);
+            let n = story::ledger::number(id);
             // Apps that turn bad later have their own tests.
             let behaviour = match rng.below(5) {
                 0 => App::Silent,
@@ -179,7 +179,7 @@ impl<'a> Stage<'a> {
                 levels: levels.collect(),
             };
             let missing = what_is_missing(&self.ledger, &seen, |desired| {
-                let n = story::audit_chain::number(desired.id);
+                let n = story::ledger::number(desired.id);
                 let app = self.apps.get(&(n, desired.revision.get()));
                 let starts = app.is_some_and(|app| app.starts());
                 Fate { may_live: starts, may_fail: !starts }
