@@ -34,7 +34,6 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower::{Service, ServiceExt as _};
 
-use crate::crypto::ca::CaError;
 use crate::limits::Key;
 use crate::process::metrics::Metrics;
 
@@ -73,7 +72,10 @@ const STREAMS: u32 = 32;
 const HTTP1_BUFFER: usize = 64 * 1024;
 
 /// The TLS of the next connection; asked each time, so that certificates can be renewed.
-pub type Tls = Arc<dyn Fn() -> Result<Arc<ServerConfig>, CaError> + Send + Sync>;
+pub type Tls = Arc<dyn Fn() -> Result<Arc<ServerConfig>, TlsError> + Send + Sync>;
+
+/// Why there is no TLS now: whoever makes the certificates knows more.
+pub type TlsError = Box<dyn std::error::Error + Send + Sync>;
 
 /// A bound listener and what it serves.
 pub struct Listener {
@@ -172,7 +174,7 @@ pub async fn serve(listener: Listener, drain: CancellationToken) {
         let config = match tls() {
             Ok(config) => config,
             Err(error) => {
-                tracing::error!(error = %chain(&error), "no TLS configuration for a connection");
+                tracing::error!(error = %chain(&*error), "no TLS configuration for a connection");
                 continue;
             }
         };
