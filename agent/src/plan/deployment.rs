@@ -185,9 +185,10 @@ fn serving(desired: Option<&DeploymentSpec>, workloads: &[WorkloadFacts]) -> Opt
         return workloads.iter().find_map(|facts| facts.serving);
     };
     let public = desired.services.public();
+    // Also one that is no longer wanted: it answers only while no other does.
     let answering = workloads
         .iter()
-        .filter(|facts| facts.id.service == public.name && facts.desired.is_some())
+        .filter(|facts| facts.id.service == public.name)
         .filter_map(|facts| facts.serving);
     // While replicas serve different contents, the change is not done.
     let serving = answering.max_by_key(|serving| *serving != public.revision)?;

@@ -139,6 +139,8 @@ pub struct View<'a> {
     pub id: WorkloadId,
     /// Its desired state; `None`: it should not exist.
     pub desired: Option<&'a WorkloadSpec>,
+    /// It should not exist, but no wanted replica of its public service answers visitors.
+    pub stands_in: bool,
     pub containers: &'a [Seen<'a>],
     pub busy: &'a Busy,
     pub rules: &'a Rules,
@@ -324,7 +326,7 @@ pub fn wanted<'a>(state: &WorkloadState, desired: &'a WorkloadSpec) -> Option<Re
 /// Plans for one workload. Pure, except that it updates `state`, the workload's own state.
 pub fn plan(state: &mut WorkloadState, view: &View<'_>) -> Plan {
     let plan = match view.desired {
-        None => teardown::remove(state, view),
+        None => teardown::stand_in(state, view).unwrap_or_else(|| teardown::remove(state, view)),
         Some(desired) => {
             state.prune(desired);
             match desired.run() {

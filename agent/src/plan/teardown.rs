@@ -35,6 +35,21 @@ pub(super) fn remove(state: &mut WorkloadState, view: &View<'_>) -> Plan {
     plan
 }
 
+/// The workload should not exist, but is all that answers visitors: it stays until a wanted replica
+/// answers, or it ends. It is neither probed nor started again, because the document no longer says
+/// how.
+pub(super) fn stand_in(state: &mut WorkloadState, view: &View<'_>) -> Option<Plan> {
+    let answers = matches!(state.target, Some(Target::Live { .. }));
+    let live = state.persisted.live.filter(|_| view.stands_in && answers)?;
+    let serving = view.serving(live).filter(|container| container.runs())?;
+    let mut plan = Plan::new();
+    plan.target.clone_from(&state.target);
+    plan.container = Some(serving.name.clone());
+    plan.phase = phase::of(Situation::TakenDown { nothing_left: false });
+    retire(state, view, &mut plan, &[Some(&serving.name)], None);
+    Some(plan)
+}
+
 /// The workload should exist but not run.
 pub(super) fn stop(state: &mut WorkloadState, view: &View<'_>, page: Target) -> Plan {
     let mut plan = Plan::new();

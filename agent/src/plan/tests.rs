@@ -488,3 +488,30 @@ fn content_that_another_replica_has_proven_is_tried_again() {
     }
     assert!(starts(&model) > 3 && model.state.persisted.failures.is_empty());
 }
+
+/// It is a replica too many, and all that answers.
+#[test]
+fn what_is_no_longer_wanted_stays_while_it_stands_in_and_runs() {
+    for ends in [false, true] {
+        let mut model = Model::new(None, App::Answers);
+        model.put(OLD, Slot::A, ContainerState::Running);
+        model.serves(OLD, Slot::A);
+        model.stands_in = true;
+        for _ in 0..5 {
+            let plan = model.turn();
+            assert!(matches!(plan.target, Some(Target::Live { .. })) && plan.operations.is_empty());
+        }
+        if ends {
+            model.put(OLD, Slot::A, ContainerState::Exited(1));
+        } else {
+            model.stands_in = false;
+        }
+        assert_eq!(model.turn().target, None);
+        for _ in 0..5 {
+            model.turn();
+        }
+        assert!(model.containers.is_empty() && model.plan().gone, "{ends}");
+        let name = model.name(OLD, Slot::A);
+        assert_eq!(model.done.contains(&Step::Stop(name)), !ends);
+    }
+}

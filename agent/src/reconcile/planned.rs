@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use buddo_runtime::clock::Clock as _;
+use buddo_shared::host_wire::manifest::RunState;
 use buddo_shared::model::id::DeploymentId;
 use buddo_shared::model::workload::ServiceName;
 use tokio::time::Instant;
@@ -48,12 +49,29 @@ pub(super) fn by_deployment<'a, 'b>(
     deployments.filter_map(|workloads| Some((workloads.first()?.id.deployment, workloads)))
 }
 
-/// Where visitors of a deployment go. What is left of a public replica or service that is no longer
-/// wanted says nothing, unless all of the deployment goes.
+/// Where visitors of a deployment go. A replica that is no longer wanted has a target only while it
+/// stands in for those that are.
 pub(super) fn target_of(workloads: &[Planned<'_>]) -> Option<Target> {
     let public =
-        workloads.iter().filter(|workload| workload.desired.is_some_and(WorkloadSpec::public));
+        workloads.iter().filter(|workload| workload.desired.is_none_or(WorkloadSpec::public));
     deployment::target(public.map(|workload| workload.plan.target.as_ref()))
+}
+
+/// Whether a replica that is no longer wanted is one of the public service, of which no wanted
+/// replica answers visitors. Those come first in the order of the ids, so they are `planned`.
+fn stands_in(id: WorkloadId, document: &Document, planned: &[Planned<'_>]) -> bool {
+    let deployment = document.entries().get(&id.deployment);
+    let public = deployment.is_some_and(|deployment| {
+        deployment.run == RunState::Running && deployment.services.public().name == id.service
+    });
+    let of_service =
+        |other: WorkloadId| (other.deployment, other.service) == (id.deployment, id.service);
+    let mut wanted = planned
+        .iter()
+        .rev()
+        .take_while(|workload| of_service(workload.id))
+        .filter(|workload| workload.desired.is_some());
+    public && !wanted.any(|workload| matches!(workload.plan.target, Some(Target::Live { .. })))
 }
 
 /// The services with several replicas, which first agree on the bytes that they run.
@@ -127,6 +145,7 @@ impl<W: World> Reconciler<W> {
             let view = View {
                 id: *id,
                 desired,
+                stands_in: desired.is_none() && stands_in(*id, document, &planned),
                 containers: &containers,
                 busy: &busy,
                 rules: &rules,

@@ -63,6 +63,13 @@ pub(super) fn resync(
             state.target = target;
             state.in_force = since;
         }
+        for (id, state) in
+            states.iter_mut().filter(|(id, _)| !document.workloads().contains_key(id))
+        {
+            if let Some(target) = left_over(&previous, *id, document, &state.persisted, network) {
+                (state.target, state.in_force) = (Some(target), since);
+            }
+        }
     }
     let mut taken: BTreeSet<Index> =
         states.values().filter_map(|state| state.persisted.index).collect();
@@ -97,6 +104,25 @@ fn previous_target(
     let own = [Slot::A, Slot::B].map(|slot| *network.address(index, slot).ip());
     let addresses: Vec<_> = addresses.iter().copied().filter(|a| own.contains(a)).collect();
     Some(if addresses.is_empty() { Target::Hold } else { Target::Live { addresses } })
+}
+
+/// Where `table` sends visitors to a workload that is no longer wanted: it may be all that answers.
+fn left_over(
+    table: &LiveTable,
+    id: WorkloadId,
+    document: &Document,
+    persisted: &Persisted,
+    network: &Network,
+) -> Option<Target> {
+    let (live, index) = persisted.live.zip(persisted.index)?;
+    let own = *network.address(index, live.slot).ip();
+    let deployment = document.entries().get(&id.deployment)?;
+    match table.apps.get(deployment.subdomain.as_str())? {
+        Target::Live { addresses } if addresses.contains(&own) => {
+            Some(Target::Live { addresses: vec![own] })
+        }
+        _ => None,
+    }
 }
 
 /// Who served under a table that says `target`, where only containers are left to show it: one at

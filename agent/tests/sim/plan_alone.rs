@@ -141,6 +141,7 @@ impl Alone {
         let view = View {
             id: self.id,
             desired: self.desired.as_ref(),
+            stands_in: false,
             containers: &containers,
             busy: &Busy::default(),
             rules: &rules(),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use buddo_agent::model::container::ContainerState;
+use buddo_agent::model::live_table::Target;
 use buddo_agent::ports::{DesiredStateSink as _, Refusal};
 use buddo_shared::host_wire::manifest::{DeploymentSpec, RunState, Strategy};
 use buddo_shared::host_wire::report::{Phase, ReportBody};
@@ -21,7 +22,7 @@ use crate::run::Run;
 use crate::story::app::{App, Registry};
 use crate::story::ledger::{deployment, edited, with_strategy};
 use crate::story::rng::Rng;
-use crate::world::World;
+use crate::world::{State, World};
 
 /// Runs a scenario as a seed is run.
 fn play<F: Future<Output = ()>>(scenario: impl FnOnce(Run) -> F) {
@@ -825,7 +826,7 @@ fn fm_01_a_revision_of_several_services_goes_back_as_a_whole() {
             seconds += 1;
             assert!(seconds < 120, "{:?}", run.containers());
         }
-        run.world.act(crate::world::State::kill);
+        run.world.act(State::kill);
         run.wait(60).await;
         assert!(is_back(&run), "{:?}", run.containers());
         let status =
@@ -860,4 +861,63 @@ fn an_app_that_always_failed_as_often_is_not_rolled_back_for_it() {
         assert_eq!(run.phase(1), Some(Phase::Live));
         assert_eq!(run.containers().len(), 2);
     });
+}
+
+/// The only replica that answers is one that the next revision does not have. Restarted meanwhile,
+/// the agent knows it still.
+#[test]
+fn a_replica_that_is_no_longer_wanted_answers_until_a_wanted_one_does() {
+    for restarts in [false, true] {
+        play(|mut run| async move {
+            let slow = |state: &mut State, revision| {
+                let app = App::Good(Duration::from_secs(4));
+                let key = (deployment(1), Revision::new(revision));
+                state.apps.insert(key, (app, Registry::Has));
+            };
+            run.world.act(|state| {
+                state.books.ledger.deaf = true;
+                slow(state, 1);
+                slow(state, 2);
+            });
+            let desired = run.keys.desired(1, 1, 1, 1);
+            let services = edited(&desired.services, |service| service.replicas = 2);
+            run.want_this(DeploymentSpec { services, ..desired });
+            run.sign();
+            run.wait(1).await;
+            let names: Vec<_> = run.containers().into_iter().map(|(name, ..)| name).collect();
+            assert_eq!(names.len(), 2, "{names:?}");
+            // The first is given up before the second answers.
+            let world = Arc::clone(&run.world);
+            for _ in 0..3 {
+                run.world.act(|state| state.end(&world, &names[0], 1));
+                run.wait(1).await;
+            }
+            let mut seconds = 0;
+            while run.phase(1) != Some(Phase::Failed) {
+                run.wait(1).await;
+                seconds += 1;
+                assert!(seconds < 20, "{:?}", run.containers());
+            }
+            run.want(1, 2);
+            run.sign();
+            run.wait(2).await;
+            if restarts {
+                run.world.act(State::kill);
+            }
+            run.wait(1).await;
+            let answers = |state: &mut State| {
+                matches!(state.edge.table.apps.get("app-1"), Some(Target::Live { .. }))
+            };
+            assert!(
+                run.world.with(answers),
+                "{}",
+                run.world.with(|state| state.story()).0.join("\n")
+            );
+            run.settle().await;
+            run.wait(10).await;
+            let names: Vec<_> = run.containers().iter().map(|(name, ..)| short(name)).collect();
+            assert_eq!(names.len(), 1, "{names:?}");
+            assert!(names[0].contains("app-0-r2"), "{names:?}");
+        });
+    }
 }

@@ -63,6 +63,7 @@ pub(super) fn measure() -> anyhow::Result<()> {
             let view = View {
                 id: desired.id(),
                 desired: Some(desired),
+                stands_in: false,
                 containers: &[Seen { container, tracker }],
                 busy: &busy,
                 rules: &rules,

@@ -258,3 +258,26 @@ fn what_only_went_along_is_tried_again_in_the_next_revision() {
     worker.prune(&spec(&next));
     assert!(!worker.was_rolled_back_too(NEW) && worker.persisted.failures.is_empty());
 }
+
+/// The replica that is left over answers with the old content.
+#[test]
+fn what_stands_in_is_what_serves() {
+    let new = DeploymentSpec {
+        guard: None,
+        ..(*deployment(vec![of("app", NEW)], vec![of("app", OLD)])).clone()
+    };
+    let new = Arc::new(new);
+    let mut facts = facts(&new);
+    let left = WorkloadFacts {
+        id: id(&new, "app", 1),
+        desired: None,
+        revision: OLD,
+        phase: Phase::Stopping,
+        serving: Some(OLD),
+        ..facts[0].clone()
+    };
+    (facts[0].phase, facts[0].serving) = (Phase::Failed, None);
+    facts.push(left);
+    let status = status(new.id, Some(&new), &facts);
+    assert_eq!((status.phase, status.revision, status.serving), (Phase::Failed, NEW, Some(OLD)));
+}

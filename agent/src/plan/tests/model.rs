@@ -57,6 +57,7 @@ pub(super) struct Model {
     pub(super) kills: Option<OomKills>,
     /// What all replicas of its service have shown.
     pub(super) replicas: Replicas,
+    pub(super) stands_in: bool,
     /// Whether a sick container may be replaced.
     pub(super) permit: Permit,
     pub(super) image: Result<(), &'static str>,
@@ -150,6 +151,7 @@ impl Model {
             failed: Vec::new(),
             kills: None,
             replicas: Replicas::default(),
+            stands_in: false,
             permit: Permit::Granted,
             image: Ok(()),
             stubborn: false,
@@ -212,6 +214,7 @@ impl Model {
         let view = View {
             id: self.id,
             desired: desired.as_ref(),
+            stands_in: self.stands_in,
             containers: &containers,
             busy: &self.busy,
             rules: &self.rules,
