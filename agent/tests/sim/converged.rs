@@ -54,7 +54,8 @@ fn fate_of(state: &State, desired: &DeploymentSpec, strict: bool) -> Fate {
     let here = state.engine.images.contains(&crate::coordinator::image_of(desired));
     let bad = !app.starts() || !registry.gives();
     let hurt = state.is_hurt(desired.id, desired.revision) && !strict;
-    Fate { may_live: !bad && here, may_fail: bad || hurt || turned_bad }
+    // An image that is on the host needs no registry any more.
+    Fate { may_live: app.starts() && here, may_fail: bad || hurt || turned_bad }
 }
 
 /// What differs from the desired state of the host.
