@@ -33,7 +33,6 @@ use std::time::Instant;
 pub use contract::{StoreError, Tables};
 
 use crate::process::metrics::Metrics;
-use retry::{Attempts, Outcome};
 
 /// The coordinator's database. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -85,18 +84,7 @@ impl Store {
         F: Fn(&mut dyn Tables) -> Result<T, E> + Send + 'static,
     {
         let began = Instant::now();
-        let (mut work, mut attempts) = (work, Attempts::default());
-        let result = loop {
-            match self.backend.write(work).await {
-                Outcome::Ended(result) => break result,
-                Outcome::Conflict(again, error) => {
-                    if let Err(error) = attempts.wait_after(&error).await {
-                        break Err(error.into());
-                    }
-                    work = again;
-                }
-            }
-        };
+        let result = retry::until_settled(work, |work| self.backend.write(work)).await;
         self.metrics.transacted("write", result.is_ok(), began.elapsed());
         result
     }
@@ -109,18 +97,7 @@ impl Store {
         F: Fn(&dyn Tables) -> Result<T, E> + Send + 'static,
     {
         let began = Instant::now();
-        let (mut work, mut attempts) = (work, Attempts::default());
-        let result = loop {
-            match self.backend.read(work).await {
-                Outcome::Ended(result) => break result,
-                Outcome::Conflict(again, error) => {
-                    if let Err(error) = attempts.wait_after(&error).await {
-                        break Err(error.into());
-                    }
-                    work = again;
-                }
-            }
-        };
+        let result = retry::until_settled(work, |work| self.backend.read(work)).await;
         self.metrics.transacted("read", result.is_ok(), began.elapsed());
         result
     }
@@ -134,18 +111,7 @@ impl Store {
         F: Fn(&dyn Tables) -> Result<T, E> + Send + 'static,
     {
         let began = Instant::now();
-        let (mut work, mut attempts) = (work, Attempts::default());
-        let result = loop {
-            match self.backend.read_long(work).await {
-                Outcome::Ended(result) => break result,
-                Outcome::Conflict(again, error) => {
-                    if let Err(error) = attempts.wait_after(&error).await {
-                        break Err(error.into());
-                    }
-                    work = again;
-                }
-            }
-        };
+        let result = retry::until_settled(work, |work| self.backend.read_long(work)).await;
         self.metrics.transacted("long_read", result.is_ok(), began.elapsed());
         result
     }

@@ -22,13 +22,31 @@ impl<T, E: From<StoreError>, F> Outcome<T, E, F> {
     }
 }
 
+/// Runs `work` by `run` until no conflict ends it, or there were enough.
+pub(super) async fn until_settled<T, E, F, R>(mut work: F, run: impl Fn(F) -> R) -> Result<T, E>
+where
+    E: From<StoreError>,
+    R: Future<Output = Outcome<T, E, F>>,
+{
+    let mut attempts = Attempts::default();
+    loop {
+        match run(work).await {
+            Outcome::Ended(result) => return result,
+            Outcome::Conflict(again, conflict) => {
+                attempts.wait_after(&conflict).await?;
+                work = again;
+            }
+        }
+    }
+}
+
 /// The runs of one use case's work.
 #[derive(Debug, Default)]
-pub(super) struct Attempts(u32);
+struct Attempts(u32);
 
 impl Attempts {
     /// Waits before the next run; `Err`: there were enough.
-    pub(super) async fn wait_after(&mut self, conflict: &StoreError) -> Result<(), StoreError> {
+    async fn wait_after(&mut self, conflict: &StoreError) -> Result<(), StoreError> {
         self.0 += 1;
         if self.0 >= MOST {
             tracing::warn!(error = %conflict, runs = self.0, "gave up on a transaction");

@@ -65,7 +65,7 @@ impl ContainerLogs for Podman {
     }
 }
 
-/// The log that an answer begins, or why there is none.
+/// The log that Podman's answer begins; `Err`: Podman refused.
 async fn begun(opened: Opened, container: &str) -> Result<Lines, ContainersError> {
     let (response, connection) = opened?;
     let status = response.status();

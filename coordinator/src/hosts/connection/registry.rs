@@ -37,7 +37,7 @@ impl HostConnections {
         Self(Arc::new(Inner { hosts: Mutex::default(), all_reads, metrics }))
     }
 
-    /// The connection to `host`; otherwise since when there is none, and why.
+    /// The connection to `host`; `Err`: since when it is not connected, and why.
     pub fn get(&self, host: HostId) -> Result<HostHandle, CallError> {
         match self.hosts().get(&host) {
             Some(State::Connected(handle)) => match handle.0.ended.why() {
