@@ -20,6 +20,7 @@ pub mod domain;
 pub mod hosts;
 pub mod key_files;
 pub mod limits;
+pub mod live;
 pub mod process;
 pub mod service;
 pub mod state;

@@ -14,7 +14,6 @@ mod lease;
 mod pushing;
 mod session;
 mod waits;
-mod wake;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -36,7 +35,6 @@ pub use connection::{
     CallError, ConnectError, Deadlines, HostConnections, HostHandle, RequestBody, ResponseBody,
 };
 pub use document::DocumentError;
-pub use wake::Wake;
 
 /// Delay before the list of hosts is read again after the database failed or a host's task ended.
 const RETRY: Duration = Duration::from_secs(1);

@@ -9,7 +9,6 @@ pub mod clock;
 pub mod deployments;
 pub mod failed_logins;
 pub mod hosts;
-pub mod live;
 pub mod master_key;
 pub mod oauth;
 pub mod retention;

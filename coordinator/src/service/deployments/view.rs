@@ -9,7 +9,7 @@ use crate::domain::deployment::Deployment;
 use crate::domain::failure::Failure;
 use crate::domain::lifecycle::Status;
 use crate::domain::revision::RevisionRecord;
-use crate::service::live::LiveStatus;
+use crate::live::LiveStatus;
 use crate::state::Services;
 use crate::store::contract::Reach;
 use crate::store::{StoreError, Tables};

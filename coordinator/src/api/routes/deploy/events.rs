@@ -27,8 +27,8 @@ use super::{Id, wire};
 use crate::api::extract::principal::StreamPrincipal;
 use crate::api::problem::{self, ApiError};
 use crate::auth::access::StreamAuthorization;
+use crate::live::Watch;
 use crate::service::deployments;
-use crate::service::live::Watch;
 use crate::state::AppState;
 
 /// A comment this often keeps proxies from closing a silent stream; it also bounds how long a

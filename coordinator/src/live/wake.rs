@@ -41,7 +41,7 @@ impl Wake {
     }
 
     /// Waits for a host to join.
-    pub(super) async fn until_joined(&self) {
+    pub async fn until_joined(&self) {
         self.joined.notified().await;
     }
 }
