@@ -17,6 +17,7 @@ pub mod config;
 pub mod crypto;
 pub mod daemon;
 pub mod domain;
+pub mod host_client;
 pub mod hosts;
 pub mod key_files;
 pub mod limits;

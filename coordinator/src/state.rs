@@ -19,7 +19,7 @@ use crate::crypto::signing::Keyring;
 use crate::crypto::vault::Vault;
 use crate::domain::deployment::Deployment;
 use crate::domain::identity::HashedToken;
-use crate::hosts::HostConnections;
+use crate::host_client::HostConnections;
 use crate::limits::Limiters;
 use crate::limits::shown::ShownLately;
 use crate::live::{LiveStatus, Wake};

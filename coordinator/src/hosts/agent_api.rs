@@ -8,7 +8,7 @@ use http::header::CONTENT_TYPE;
 use http::{Method, Request};
 use http_body_util::{BodyExt as _, Full, Limited};
 
-use super::connection::{CallError, Deadlines, HostHandle, RequestBody, ResponseBody};
+use crate::host_client::{CallError, Connection, Deadlines, RequestBody, ResponseBody};
 use crate::store::contract::DocumentRow;
 
 /// Deadline for the answer to a call; a document may be large.
@@ -66,12 +66,12 @@ impl CallError {
 }
 
 /// Sends a document; returns once the agent has stored it on disk.
-pub(super) async fn put(handle: &HostHandle, document: &DocumentRow) -> Result<(), CallError> {
+pub(super) async fn put(connection: &Connection, document: &DocumentRow) -> Result<(), CallError> {
     let operation = "send the desired state";
     let body = Bytes::copy_from_slice(&document.envelope);
     let request =
         request(operation, Method::PUT, "/v1/desired-state", Some(APPLICATION_JOSE), body)?;
-    let answer = handle.push(operation, request, Deadlines { head: CALL, idle: None }).await?;
+    let answer = connection.push(operation, request, Deadlines { head: CALL, idle: None }).await?;
     let bytes = read(operation, answer.into_body()).await?;
     let accepted: Accepted = serde_json::from_slice(&bytes)
         .map_err(|error| CallError::Answer { operation, source: error.into() })?;
@@ -83,22 +83,22 @@ pub(super) async fn put(handle: &HostHandle, document: &DocumentRow) -> Result<(
 }
 
 /// Opens the stream of reports after `seq`. It may be silent for as long as nothing changes.
-pub(super) async fn reports(handle: &HostHandle, seq: u64) -> Result<ResponseBody, CallError> {
+pub(super) async fn reports(connection: &Connection, seq: u64) -> Result<ResponseBody, CallError> {
     let operation = "open the report stream";
     let path = format!("/v1/reports?after={seq}");
     let request = request(operation, Method::GET, &path, None, Bytes::new())?;
-    let answer = handle.push(operation, request, Deadlines { head: CALL, idle: None }).await?;
+    let answer = connection.push(operation, request, Deadlines { head: CALL, idle: None }).await?;
     Ok(answer.into_body())
 }
 
 /// Acknowledges that all reports up to `through` are committed.
-pub(super) async fn acknowledge(handle: &HostHandle, through: u64) -> Result<(), CallError> {
+pub(super) async fn acknowledge(connection: &Connection, through: u64) -> Result<(), CallError> {
     let operation = "acknowledge reports";
     let body = serde_json::to_vec(&Acknowledge { through })
         .map_err(|error| CallError::Request { operation, source: error.into() })?;
     let path = "/v1/reports/ack";
     let request = request(operation, Method::POST, path, Some("application/json"), body.into())?;
-    handle.push(operation, request, Deadlines { head: CALL, idle: None }).await.map(drop)
+    connection.push(operation, request, Deadlines { head: CALL, idle: None }).await.map(drop)
 }
 
 const APPLICATION_JOSE: &str = "application/jose+json";

@@ -3,7 +3,6 @@
 
 mod agent_api;
 mod budget;
-mod connection;
 mod deployment_spec;
 mod dial;
 mod document;
@@ -31,9 +30,6 @@ use self::session::Session;
 use crate::service::hosts::join;
 use crate::state::AppState;
 use crate::store::StoreError;
-pub use connection::{
-    CallError, ConnectError, Deadlines, HostConnections, HostHandle, RequestBody, ResponseBody,
-};
 pub use document::DocumentError;
 
 /// Delay before the list of hosts is read again after the database failed or a host's task ended.

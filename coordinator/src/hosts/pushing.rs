@@ -20,12 +20,12 @@ use tokio::time::{Instant, sleep_until};
 
 use super::agent_api;
 use super::budget::Budget;
-use super::connection::{CallError, HostHandle};
 use super::document::{self, DocumentError};
 use super::frames::Frames;
 use super::lease::HeldLease;
 use super::session::{Never, SessionError, announce, still_there};
 use crate::domain::host_trust::Trusts;
+use crate::host_client::{CallError, Connection};
 use crate::service::hosts::reports::{self, Complaints};
 use crate::state::AppState;
 use crate::store::StoreError;
@@ -44,7 +44,7 @@ const MOST_STEPS: usize = 4;
 pub(super) async fn run(
     state: &AppState,
     host: &Host,
-    handle: &HostHandle,
+    connection: &Connection,
     mut lease: HeldLease,
     notify: &Notify,
     budget: &mut Budget,
@@ -55,7 +55,7 @@ pub(super) async fn run(
             tracing::warn!(host = %host.name, "no longer pushing: the host's lease is lost");
             Ok(())
         }
-        ended = push(state, host, handle, notify, budget) => match ended {
+        ended = push(state, host, connection, notify, budget) => match ended {
             Ok(never) => match never {},
             Err(error) => Err(error),
         },
@@ -65,23 +65,23 @@ pub(super) async fn run(
 async fn push(
     state: &AppState,
     host: &Host,
-    handle: &HostHandle,
+    connection: &Connection,
     notify: &Notify,
     budget: &mut Budget,
 ) -> Result<Never, SessionError> {
     let id = host.id;
     // Always, even if it was acknowledged: an agent that lost its disk has nothing, and one that
     // has the document answers at once.
-    let mut sent = bring(state, host, handle).await?;
+    let mut sent = bring(state, host, connection).await?;
     let (mut through, mut complaints) = (host.report_seq, Complaints::default());
-    let mut frames = Frames::new(agent_api::reports(handle, through).await?, budget);
-    hear(state, handle);
+    let mut frames = Frames::new(agent_api::reports(connection, through).await?, budget);
+    hear(state, connection);
     let mut look = Instant::now() + next_look(sent);
     loop {
         let mut hint = true;
         tokio::select! {
             batch = frames.next() => {
-                let taken = take(state, handle, batch?, &mut complaints).await?;
+                let taken = take(state, connection, batch?, &mut complaints).await?;
                 through = taken.unwrap_or(through);
                 hint = false;
             }
@@ -90,15 +90,15 @@ async fn push(
         }
         if state.time.wants(id) {
             // Repeats the last acknowledgement; the answer carries the host's time.
-            acknowledge(handle, through, &mut complaints).await?;
-            hear(state, handle);
+            acknowledge(connection, through, &mut complaints).await?;
+            hear(state, connection);
         }
         // Cheap if nothing changed: one read. The wake-up itself carries no data.
         let stale = stale(state, host, sent).await?;
         // After a refusal, not with each frame: it will be refused again until something changes.
         let again = stale && (sent.is_some() || hint);
         if again {
-            sent = bring(state, host, handle).await?;
+            sent = bring(state, host, connection).await?;
         }
         if again || Instant::now() >= look {
             look = Instant::now() + next_look(sent);
@@ -109,13 +109,13 @@ async fn push(
 /// Acknowledges committed reports. A host with a full disk cannot store that; it is repeated with
 /// the next reports, which are still taken.
 async fn acknowledge(
-    handle: &HostHandle,
+    connection: &Connection,
     through: u64,
     complaints: &mut Complaints,
 ) -> Result<(), CallError> {
-    match agent_api::acknowledge(handle, through).await {
+    match agent_api::acknowledge(connection, through).await {
         Err(error) if error.is_not_stored() => {
-            let (id, error) = (handle.host(), chain(&error));
+            let (id, error) = (connection.host(), chain(&error));
             if std::mem::replace(&mut complaints.unnoted, true) {
                 tracing::debug!(host = %id, error, "the host still cannot store acknowledgements");
             } else {
@@ -128,8 +128,8 @@ async fn acknowledge(
 }
 
 /// Reports the host's time, for a clock that is in doubt.
-fn hear(state: &AppState, handle: &HostHandle) {
-    if handle.date().is_some_and(|date| state.time.heard(handle.host(), date)) {
+fn hear(state: &AppState, connection: &Connection) {
+    if connection.date().is_some_and(|date| state.time.heard(connection.host(), date)) {
         tracing::info!("most hosts agree with the clock; signing resumes");
         state.wake.all();
     }
@@ -168,29 +168,32 @@ async fn stale(
 async fn bring(
     state: &AppState,
     host: &Host,
-    handle: &HostHandle,
+    connection: &Connection,
 ) -> Result<Option<Generation>, SessionError> {
-    let mut sent = send(state, handle).await?;
+    let mut sent = send(state, connection).await?;
     for _ in 0..MOST_STEPS {
         if sent.is_none() || !stale(state, host, sent).await? {
             break;
         }
-        sent = send(state, handle).await?;
+        sent = send(state, connection).await?;
     }
     Ok(sent)
 }
 
 /// Sends the newest document and records the delivery; `None`: the reason for the failure is
 /// recorded.
-async fn send(state: &AppState, handle: &HostHandle) -> Result<Option<Generation>, SessionError> {
-    let id = handle.host();
+async fn send(
+    state: &AppState,
+    connection: &Connection,
+) -> Result<Option<Generation>, SessionError> {
+    let id = connection.host();
     let document = match document::current(state, id).await {
         Ok(document) => document,
         Err(error) if error.is_lasting() => return refused(state, id, chain(&error)).await,
         Err(error) => return Err(error.into()),
     };
     let generation = document.generation;
-    match agent_api::put(handle, &document).await {
+    match agent_api::put(connection, &document).await {
         Ok(()) => {}
         Err(error) => match error.refusal() {
             Some(why) => {
@@ -239,11 +242,11 @@ async fn refused(
 /// the sequence number up to which all reports are committed, if there were any.
 async fn take(
     state: &AppState,
-    handle: &HostHandle,
+    connection: &Connection,
     batch: Vec<Frame>,
     complaints: &mut Complaints,
 ) -> Result<Option<u64>, SessionError> {
-    let id = handle.host();
+    let id = connection.host();
     let (mut durable, mut progress, mut probes) = (Vec::new(), Vec::new(), Vec::new());
     for frame in batch {
         match frame {
@@ -259,7 +262,7 @@ async fn take(
         return Ok(None);
     }
     let through = reports::commit(state, id, durable, complaints).await?;
-    acknowledge(handle, through, complaints).await?;
+    acknowledge(connection, through, complaints).await?;
     Ok(Some(through))
 }
 

@@ -20,13 +20,13 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
 use super::budget::{self, Budget};
-use super::connection::{CallError, ConnectError, Connection, Endpoint};
 use super::dial::Dial;
 use super::document::DocumentError;
 use super::frames::StreamError;
 use super::lease::{Acquired, HostLeases};
 use super::pushing;
 use super::waits::Waits;
+use crate::host_client::{CallError, ConnectError, Connection, Endpoint};
 use crate::service::hosts::renewal::{Unserved, is_served};
 use crate::state::AppState;
 use crate::store::StoreError;
@@ -176,8 +176,7 @@ impl Session {
         let connection = Connection::open(&state.ca, endpoint, &state.connections, now).await?;
         drop(place);
         budget.connected(Instant::now()).map_err(StreamError::from)?;
-        let handle = connection.handle();
-        let _registered = state.connections.register(handle.clone());
+        let _registered = state.connections.register(&connection);
         *contact = Contact { since: Some(Instant::now()), ..Contact::default() };
         tracing::info!(host = %dialled.name, address = %dialled.address, "connected");
         let mut stands_by = false;
@@ -188,7 +187,7 @@ impl Session {
                     // Its report number: another coordinator may have pushed meanwhile.
                     let host = read_host(state, *id).await?;
                     still_there(&dialled, &host)?;
-                    pushing::run(state, &host, handle, lease, notify, budget).await?;
+                    pushing::run(state, &host, &connection, lease, notify, budget).await?;
                     stands_by = false;
                 }
                 Acquired::Elsewhere(lease) => {
@@ -197,7 +196,7 @@ impl Session {
                         tracing::info!(%host, %holder, "another coordinator pushes to the host");
                     }
                     tokio::select! {
-                        why = handle.ended() => {
+                        why = connection.ended() => {
                             return Err(CallError::NotConnected { since: None, why }.into());
                         }
                         () = sleep(leases.until_next_try()) => {}

@@ -42,6 +42,7 @@ use tokio_util::task::AbortOnDropHandle;
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
 use crate::crypto::random::SystemRandom;
+use crate::host_client::{CallError, Deadlines};
 use crate::process::metrics::Metrics;
 use crate::process::serve::{self, Listener};
 use crate::service::hosts::join::Invitation;
@@ -1097,7 +1098,7 @@ async fn of_two_coordinators_one_pushes_and_both_may_read() {
         let handle = state.connections.get(host).unwrap();
         let body = http_body_util::Empty::<Bytes>::new().map_err(|never| match never {});
         let request = http::Request::get("/v1/reports?after=0").body(body.boxed_unsync()).unwrap();
-        let deadlines = super::Deadlines { head: PATIENCE, idle: None };
+        let deadlines = Deadlines { head: PATIENCE, idle: None };
         let read = handle.call("read", request, deadlines).await.unwrap();
         assert!(read.into_body().frame().await.unwrap().is_ok());
     }
@@ -1185,7 +1186,7 @@ async fn fm_77_a_host_that_one_coordinator_cannot_reach_is_not_unreachable() {
     let _blind = AbortOnDropHandle::new(tokio::spawn(super::run(beside.clone())));
     until(async || {
         let away = beside.connections.get(host);
-        matches!(away, Err(super::CallError::NotConnected { since: Some(_), .. }))
+        matches!(away, Err(CallError::NotConnected { since: Some(_), .. }))
     })
     .await;
     assert_eq!(host_of(&beside, host).await.unreachable_since, None);

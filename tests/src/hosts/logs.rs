@@ -2,7 +2,7 @@
 
 use std::sync::atomic::AtomicBool;
 
-use buddo_coordinator::hosts::{CallError, Deadlines};
+use buddo_coordinator::host_client::{CallError, Deadlines};
 use buddo_shared::host_wire::log::{LogLine, LogStream};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixListener;

@@ -4,7 +4,7 @@
 use std::io;
 
 use buddo_agent::control::server::{Answer, Call, Refused, Router};
-use buddo_coordinator::hosts::{CallError, Deadlines, ResponseBody};
+use buddo_coordinator::host_client::{CallError, Deadlines, ResponseBody};
 use buddo_shared::api::problem::Problem;
 use buddo_shared::host_wire::connection::{MAX_CALLS, MAX_PUSHES};
 use futures_util::stream;

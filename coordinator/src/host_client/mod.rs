@@ -1,11 +1,14 @@
 //! Connections to hosts: one per host, mutual TLS 1.3 and HTTP/2, for pushes and reads alike.
 //!
 //! ```text
-//! session ── open ──► Connection ── register ──► HostConnections ◄── get(host) ── reads: logs, …
-//!    │                   │ drives, pings              │
-//!    └── push ──► HostHandle ◄────────────────────────┘ call
-//!                    └─► a permit ─► one stream: upload ══► agent ══► ResponseBody
+//! session ─ open, push ─► Connection ─ register ─► HostConnections ◄─ get(host) ─ reads: logs, …
+//!                            │ drives, pings             │
+//!                            └──► HostHandle ◄───────────┘ call
+//!                                    └─► a permit ─► one stream: upload ══► agent ══► ResponseBody
 //! ```
+//!
+//! Only the session that opened a connection can push over it, since it alone knows whether this
+//! process holds the host's lease. Everybody else gets a handle, which reads.
 //!
 //! A stream that nobody reads holds its own window and nothing else. That works only while the
 //! window of the connection holds the windows of all streams together: were it smaller, a few
@@ -24,7 +27,7 @@ use buddo_shared::host_wire::connection::MAX_CALLS;
 
 pub use self::error::{CallError, ConnectError};
 pub use self::handle::{Deadlines, HostHandle, RequestBody};
-pub(super) use self::open::{Connection, Endpoint};
+pub(crate) use self::open::{Connection, Endpoint};
 pub use self::registry::HostConnections;
 pub use self::response::ResponseBody;
 

@@ -37,7 +37,7 @@ pub enum ConnectError {
 
 impl ConnectError {
     /// Whether the host is up and its agent is not: the connection was refused at once.
-    pub(in crate::hosts) fn is_agent_down(&self) -> bool {
+    pub(crate) fn is_agent_down(&self) -> bool {
         let Self::Connect { source, .. } = self else { return false };
         source.kind() == std::io::ErrorKind::ConnectionRefused
     }

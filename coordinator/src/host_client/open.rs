@@ -1,7 +1,7 @@
 //! Opens a connection, drives it, and ends it.
 
 use std::future::Future;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use buddo_runtime::error_chain::chain;
@@ -13,6 +13,7 @@ use bytes::Bytes;
 use h2::client::Builder;
 use h2::{Ping, PingPong};
 use http::uri::Authority;
+use http::{Request, Response};
 use jiff::Timestamp;
 use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
@@ -23,9 +24,10 @@ use tokio_rustls::client::TlsStream;
 use tokio_util::task::AbortOnDropHandle;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use super::error::ConnectError;
-use super::handle::{Ended, HostHandle, MAX_READS, Shared};
+use super::error::{CallError, ConnectError};
+use super::handle::{Deadlines, Ended, HostHandle, MAX_READS, RequestBody, Shared};
 use super::registry::HostConnections;
+use super::response::ResponseBody;
 use super::{CONNECTION_WINDOW, SEND_BUFFER, STREAM_WINDOW};
 use crate::crypto::ca::HostCa;
 
@@ -36,18 +38,18 @@ const CONNECT: Duration = Duration::from_secs(5);
 const MAX_HEADERS: u32 = 16 * 1024;
 
 /// Where a host is, and how it proves to be the right one.
-pub(in crate::hosts) struct Endpoint<'a> {
-    pub(in crate::hosts) host: HostId,
-    pub(in crate::hosts) address: &'a str,
+pub(crate) struct Endpoint<'a> {
+    pub(crate) host: HostId,
+    pub(crate) address: &'a str,
     /// The key it joined with: certificates for previous keys stay valid for some time.
-    pub(in crate::hosts) key: Option<&'a HostKey>,
+    pub(crate) key: Option<&'a HostKey>,
     /// A host is pinged this often, and has as long to answer.
-    pub(in crate::hosts) keep_alive: Duration,
+    pub(crate) keep_alive: Duration,
 }
 
 /// An open connection. Dropping it ends the connection and all of its calls, whoever holds handles.
 #[derive(Debug)]
-pub(in crate::hosts) struct Connection {
+pub(crate) struct Connection {
     handle: HostHandle,
     _driver: AbortOnDropHandle<()>,
 }
@@ -59,7 +61,7 @@ impl Drop for Connection {
 }
 
 impl Connection {
-    pub(in crate::hosts) async fn open(
+    pub(crate) async fn open(
         ca: &HostCa,
         endpoint: Endpoint<'_>,
         connections: &HostConnections,
@@ -119,8 +121,32 @@ impl Connection {
         Ok(Self { handle, _driver: driver })
     }
 
-    pub(in crate::hosts) fn handle(&self) -> &HostHandle {
+    pub(crate) fn host(&self) -> HostId {
+        self.handle.host()
+    }
+
+    pub(super) fn handle(&self) -> &HostHandle {
         &self.handle
+    }
+
+    /// As [`HostHandle::call`], for documents and reports, which no reader keeps waiting.
+    pub(crate) async fn push(
+        &self,
+        operation: &'static str,
+        request: Request<RequestBody>,
+        deadlines: Deadlines,
+    ) -> Result<Response<ResponseBody>, CallError> {
+        self.handle.push(operation, request, deadlines).await
+    }
+
+    /// The agent's time in its last answer, to the second.
+    pub(crate) fn date(&self) -> Option<Timestamp> {
+        *self.handle.0.date.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until the connection has ended, and says why.
+    pub(crate) async fn ended(&self) -> String {
+        self.handle.0.ended.wait().await
     }
 }
 

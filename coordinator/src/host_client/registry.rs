@@ -9,6 +9,7 @@ use tokio::sync::Semaphore;
 
 use super::error::CallError;
 use super::handle::HostHandle;
+use super::open::Connection;
 use crate::process::metrics::{Metrics, Present};
 
 /// Reads in progress at once on all hosts: with full windows they hold 64 MiB.
@@ -66,7 +67,8 @@ impl HostConnections {
     }
 
     /// Lists the host as connected, for as long as the answer lives.
-    pub(in crate::hosts) fn register(&self, handle: HostHandle) -> Registration {
+    pub(crate) fn register(&self, connection: &Connection) -> Registration {
+        let handle = connection.handle().clone();
         let host = handle.host();
         let counted = self.0.metrics.host_connected();
         self.hosts().insert(host, State::Connected(handle));
@@ -74,7 +76,7 @@ impl HostConnections {
     }
 
     /// There is no connection to the host, and why. What it is away since stays.
-    pub(in crate::hosts) fn away(&self, host: HostId, now: Timestamp, why: String) {
+    pub(crate) fn away(&self, host: HostId, now: Timestamp, why: String) {
         let mut hosts = self.hosts();
         let since = match hosts.get(&host) {
             Some(State::Away { since, .. }) => *since,
@@ -84,7 +86,7 @@ impl HostConnections {
     }
 
     /// The host is no longer one of this platform.
-    pub(in crate::hosts) fn forget(&self, host: HostId) {
+    pub(crate) fn forget(&self, host: HostId) {
         self.hosts().remove(&host);
     }
 
@@ -103,7 +105,7 @@ impl HostConnections {
 
 /// A connected host's place in the registry.
 #[derive(Debug)]
-pub(in crate::hosts) struct Registration {
+pub(crate) struct Registration {
     connections: HostConnections,
     host: HostId,
     _counted: Present,

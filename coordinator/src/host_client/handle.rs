@@ -32,7 +32,7 @@ use crate::process::metrics::{Metrics, Present};
 pub type RequestBody = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
 
 /// Reads in progress at once on one host.
-pub(in crate::hosts) const MAX_READS: u32 = MAX_CALLS - MAX_PUSHES;
+pub(super) const MAX_READS: u32 = MAX_CALLS - MAX_PUSHES;
 /// How long a call may wait for another to end. A reader that waits longer had better try again:
 /// what is in progress then does not end soon.
 const MAX_WAIT: Duration = Duration::from_secs(2);
@@ -73,6 +73,13 @@ impl Ended {
 
     pub(super) fn why(&self) -> Option<String> {
         self.0.borrow().clone()
+    }
+
+    /// Waits until it has, and says why.
+    pub(super) async fn wait(&self) -> String {
+        let mut ended = self.0.subscribe();
+        let why = ended.wait_for(Option::is_some).await;
+        why.ok().and_then(|why| why.clone()).unwrap_or_default()
     }
 }
 
@@ -138,8 +145,8 @@ impl HostHandle {
         self.exchange(operation, request, deadlines, begun, permits).await
     }
 
-    /// The same for documents and reports, which no reader keeps waiting.
-    pub(in crate::hosts) async fn push(
+    /// The same with one of the permits that no reader can take.
+    pub(super) async fn push(
         &self,
         operation: &'static str,
         request: Request<RequestBody>,
@@ -152,18 +159,6 @@ impl HostHandle {
         let counted = self.0.metrics.host_call("push");
         let permits = Permits { _of_host: of_host, _of_all: None, _counted: counted };
         self.exchange(operation, request, deadlines, begun, permits).await
-    }
-
-    /// The agent's time in its last answer, to the second.
-    pub(in crate::hosts) fn date(&self) -> Option<Timestamp> {
-        *self.0.date.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Waits until the connection has ended, and says why.
-    pub(in crate::hosts) async fn ended(&self) -> String {
-        let mut ended = self.0.ended.0.subscribe();
-        let why = ended.wait_for(Option::is_some).await;
-        why.ok().and_then(|why| why.clone()).unwrap_or_default()
     }
 
     async fn exchange(
