@@ -35,8 +35,9 @@ use crate::process::metrics::Metrics;
 use crate::process::serve::{self, Listener, Tls};
 use crate::process::trusted_clock::Timekeeper;
 use crate::service::{clock, failed_logins, master_key, retention};
-use crate::state::{AppState, RecentReads, Services};
+use crate::state::{AppState, Services};
 use crate::store::Store;
+use crate::store::cache::Cache;
 use crate::tasks::mail::{self, Mailer};
 
 /// Grace period on top of what connections get to finish.
@@ -53,18 +54,20 @@ pub fn assemble(
     let ca = keys.ca(Arc::clone(&clock))?;
     let (vault, signing) = (keys.vault(&*random)?, keys.signing()?);
     let metrics = Metrics::default();
+    let store = Store::open(&config.database())?.counted(metrics.clone());
+    let auth = Authentication::open(&config, store.clone(), Arc::clone(&clock), &*random, cost)?;
     Ok(Arc::new(Services {
-        store: Store::open(&config.database())?.counted(metrics.clone()),
+        store,
         vault: Arc::new(vault),
         keys: signing,
-        auth: Authentication::open(&config, &*random, cost)?,
+        auth,
         limiters: Limiters::new(&config.rate_limits),
         shown: ShownLately::default(),
         pages: Pages::new().context("cannot read a built-in page")?,
         mail_due: Notify::new(),
         ca,
         live: LiveStatus::new(config.limits.event_streams),
-        recent: RecentReads::default(),
+        recent_status: Cache::default(),
         connections: HostConnections::new(metrics.clone()),
         metrics,
         wake: Wake::default(),

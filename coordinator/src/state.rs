@@ -4,13 +4,11 @@ use std::sync::Arc;
 
 use buddo_runtime::clock::Clock;
 use buddo_shared::model::id::DeploymentId;
-use jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::pages::Pages;
 use crate::auth::access::DeployCheck;
-use crate::auth::access_token::Access;
 use crate::auth::authentication::Authentication;
 use crate::config::Config;
 use crate::crypto::ca::HostCa;
@@ -18,7 +16,6 @@ use crate::crypto::random::Random;
 use crate::crypto::signing::Keyring;
 use crate::crypto::vault::Vault;
 use crate::domain::deployment::Deployment;
-use crate::domain::identity::HashedToken;
 use crate::host_client::HostConnections;
 use crate::limits::Limiters;
 use crate::limits::shown::ShownLately;
@@ -31,15 +28,6 @@ use crate::store::contract::Reach;
 
 /// Shared by reference; handlers get it as `State<AppState>`.
 pub type AppState = Arc<Services>;
-
-/// Cached results of frequent reads.
-#[derive(Debug, Default)]
-pub struct RecentReads {
-    /// Access tokens: until when they are valid, and what they allow.
-    pub access: Cache<HashedToken, (Timestamp, Access)>,
-    /// Deployments and how their hosts are reached, for principals that may see them.
-    pub status: Cache<(DeployCheck, DeploymentId), (Deployment, Option<Reach>)>,
-}
 
 /// The parts that use cases are built on.
 pub struct Services {
@@ -67,8 +55,8 @@ pub struct Services {
     pub ca: HostCa,
     /// Live status that is not persisted.
     pub live: LiveStatus,
-    /// Cached reads.
-    pub recent: RecentReads,
+    /// Deployments read recently and how their hosts are reached, for principals that may see them.
+    pub recent_status: Cache<(DeployCheck, DeploymentId), (Deployment, Option<Reach>)>,
     pub metrics: Metrics,
     /// Hints for the tasks that serve hosts.
     pub wake: Wake,

@@ -3,8 +3,8 @@
 use buddo_shared::model::id::AccountId;
 use jiff::Timestamp;
 
+use crate::auth::authentication::Authentication;
 use crate::domain::identity::{HashedToken, Scopes};
-use crate::state::AppState;
 use crate::store::StoreError;
 use crate::store::contract::{Grant, Suspension, Token, TokenKind};
 
@@ -22,13 +22,16 @@ pub struct Access {
 }
 
 /// Looks up an access token; `None` if it is not valid, for any reason.
-pub async fn access(state: &AppState, hash: HashedToken) -> Result<Option<Access>, StoreError> {
-    let now = state.clock.now();
-    let version = state.store.version();
-    if let Some((until, access)) = state.recent.access.get(&hash, version) {
+pub async fn access(
+    auth: &Authentication,
+    hash: HashedToken,
+) -> Result<Option<Access>, StoreError> {
+    let now = auth.clock.now();
+    let version = auth.store.version();
+    if let Some((until, access)) = auth.access.get(&hash, version) {
         return Ok((now < until).then_some(access));
     }
-    let found: Option<(Token, Grant, Option<Suspension>)> = state
+    let found: Option<(Token, Grant, Option<Suspension>)> = auth
         .store
         .read(move |tables| {
             let live = |token: &Token, grant: &Grant| {
@@ -47,7 +50,7 @@ pub async fn access(state: &AppState, hash: HashedToken) -> Result<Option<Access
         scopes: token.scopes,
         suspended,
     };
-    state.recent.access.put(hash, version, (token.expires_at, access.clone()));
+    auth.access.put(hash, version, (token.expires_at, access.clone()));
     Ok(Some(access))
 }
 

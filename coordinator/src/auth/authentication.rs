@@ -1,12 +1,16 @@
-//! Authentication: the parts that accounts and OAuth need besides the store.
+//! Authentication: what it takes to tell who sends a request, by password, login, token or key.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64;
+use buddo_runtime::clock::Clock;
 use buddo_shared::model::secret::Secret;
+use jiff::Timestamp;
 use zeroize::Zeroizing;
 
+use crate::auth::access_token::Access;
 use crate::auth::failed_logins::Failures;
 use crate::auth::guesses::Attempts;
 use crate::auth::password::{Cost, HashError, Hasher};
@@ -14,10 +18,13 @@ use crate::auth::token::device::DeviceCookies;
 use crate::auth::token::jwt::Jwt;
 use crate::config::Config;
 use crate::crypto::random::{self, Random};
+use crate::domain::identity::HashedToken;
 use crate::process::secret_file::{self, SecretFileError};
+use crate::store::Store;
+use crate::store::cache::Cache;
 
-/// Passwords, logins and the throttling of guesses.
-#[derive(Debug)]
+/// Passwords, logins, tokens and the throttling of guesses. It has its own handles of the store and
+/// the clock, because the state that use cases share holds this and cannot be passed to it.
 pub struct Authentication {
     /// Signs and checks logins.
     pub jwt: Jwt,
@@ -28,6 +35,10 @@ pub struct Authentication {
     pub attempts: Attempts,
     /// Counts wrong passwords and codes for the audit log.
     pub failures: Failures,
+    pub(super) store: Store,
+    pub(super) clock: Arc<dyn Clock>,
+    /// Access tokens read recently: until when they are valid, and what they allow.
+    pub(super) access: Cache<HashedToken, (Timestamp, Access)>,
 }
 
 /// Authentication cannot be set up.
@@ -49,6 +60,8 @@ impl Authentication {
     /// [`Cost::OWASP`] everywhere except in tests.
     pub fn open(
         config: &Config,
+        store: Store,
+        clock: Arc<dyn Clock>,
         random: &dyn Random,
         cost: Cost,
     ) -> Result<Self, AuthenticationError> {
@@ -61,6 +74,9 @@ impl Authentication {
             hasher: Hasher::new(cost, cores.div_ceil(2))?,
             attempts: Attempts::default(),
             failures: Failures::default(),
+            store,
+            clock,
+            access: Cache::default(),
         })
     }
 }

@@ -4,9 +4,9 @@ use buddo_runtime::error_chain::chain;
 use jiff::SignedDuration;
 use uuid::Uuid;
 
+use crate::auth::authentication::Authentication;
 use crate::auth::token::PlainToken;
 use crate::auth::token::jwt::JwtError;
-use crate::state::AppState;
 use crate::store::StoreError;
 use crate::store::contract::{Account, LoginRow};
 
@@ -48,13 +48,13 @@ pub struct Session {
 struct LookedUp;
 
 /// The session of a login token, if it is still valid.
-pub async fn session_of(state: &AppState, token: &str) -> Result<Session, SessionError> {
-    let now = state.clock.now();
-    let login = state.auth.jwt.check(token, now).map_err(|error| match error {
+pub async fn session_of(auth: &Authentication, token: &str) -> Result<Session, SessionError> {
+    let now = auth.clock.now();
+    let login = auth.jwt.check(token, now).map_err(|error| match error {
         JwtError::Sign(_) => SessionError::Token(error),
         JwtError::Invalid | JwtError::Expired => SessionError::Void,
     })?;
-    let found: Result<_, StoreError> = state
+    let found: Result<_, StoreError> = auth
         .store
         .read(move |tables| Ok(tables.login(login.session)?.zip(tables.account(login.account)?)))
         .await;
@@ -66,16 +66,16 @@ pub async fn session_of(state: &AppState, token: &str) -> Result<Session, Sessio
     if !holds {
         return Err(SessionError::Void);
     }
-    used(state, row, account).await
+    used(auth, row, account).await
 }
 
 /// The session of a browser's cookie, if it is still valid.
 pub async fn session_of_browser(
-    state: &AppState,
+    auth: &Authentication,
     cookie: &PlainToken,
 ) -> Result<Session, SessionError> {
-    let (hash, now) = (cookie.hashed(), state.clock.now());
-    let found: Result<_, StoreError> = state
+    let (hash, now) = (cookie.hashed(), auth.clock.now());
+    let found: Result<_, StoreError> = auth
         .store
         .read(move |tables| {
             let Some(row) = tables.web_session(&hash)? else { return Ok(None) };
@@ -84,19 +84,23 @@ pub async fn session_of_browser(
         .await;
     let (row, account) =
         found?.filter(|(row, _)| now < row.expires_at).ok_or(SessionError::Void)?;
-    used(state, row, account).await
+    used(auth, row, account).await
 }
 
 /// The session of a valid login, unless its account may not act. Records now and then that it was
 /// used.
-async fn used(state: &AppState, row: LoginRow, account: Account) -> Result<Session, SessionError> {
+async fn used(
+    auth: &Authentication,
+    row: LoginRow,
+    account: Account,
+) -> Result<Session, SessionError> {
     if let Some(suspension) = account.suspended {
         return Err(SessionError::Suspended(suspension.reason));
     }
-    let now = state.clock.now();
+    let now = auth.clock.now();
     if now.duration_since(row.last_used_at) >= NOTED_EACH {
         let noted: Result<(), StoreError> =
-            state.store.write(move |tables| tables.touch_login(row.id, now)).await;
+            auth.store.write(move |tables| tables.touch_login(row.id, now)).await;
         // A failed write must not fail the read.
         if let Err(error) = noted {
             tracing::warn!(error = %chain(&error), "cannot record the use of a login");

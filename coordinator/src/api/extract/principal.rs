@@ -258,7 +258,7 @@ async fn authorise(state: &AppState, rule: Rule, shown: Shown<'_>) -> Result<Adm
     if !is_for(rule, presented) {
         return Err(wrong_kind(presented, rule));
     }
-    let principal = match access::identify(state, presented).await {
+    let principal = match access::identify(&state.auth, presented).await {
         Ok(principal) => principal,
         Err(Unknown::Invalid(detail)) => return Err(denied(state, shown, &detail)),
         Err(Unknown::Session(error)) => return Err(error.into()),

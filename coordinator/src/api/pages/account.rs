@@ -49,7 +49,7 @@ pub(super) async fn current(
     headers: &HeaderMap,
 ) -> Result<Option<Browser>, ApiError> {
     let Some(token) = token(headers) else { return Ok(None) };
-    match session::session_of_browser(state, &token).await {
+    match session::session_of_browser(&state.auth, &token).await {
         Ok(session) => Ok(Some(Browser { session, csrf: cookie::csrf(&token) })),
         Err(SessionError::Void) => Ok(None),
         Err(error) => Err(error.into()),

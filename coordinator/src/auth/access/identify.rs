@@ -6,11 +6,11 @@ use buddo_shared::model::id::{AccountId, ApiKeyId, TeamId};
 use jiff::SignedDuration;
 
 use crate::auth::access_token;
+use crate::auth::authentication::Authentication;
 use crate::auth::session::{self, Session, SessionError};
 use crate::auth::token::api_key::ApiKeyText;
 use crate::auth::token::{Kind, PlainToken};
 use crate::domain::identity::{HashedToken, KeyScopes, Scopes};
-use crate::state::AppState;
 use crate::store::StoreError;
 use crate::store::contract::{ApiKeyRow, Suspension};
 
@@ -106,40 +106,43 @@ pub enum Unknown {
     Store(#[from] StoreError),
 }
 
-pub async fn identify(state: &AppState, presented: Presented<'_>) -> Result<Principal, Unknown> {
+pub async fn identify(
+    auth: &Authentication,
+    presented: Presented<'_>,
+) -> Result<Principal, Unknown> {
     match presented {
         Presented::Jwt(token) => {
-            session::session_of(state, token).await.map(Principal::Login).map_err(void)
+            session::session_of(auth, token).await.map(Principal::Login).map_err(void)
         }
         Presented::Cookie(token) => {
-            session::session_of_browser(state, token).await.map(Principal::Browser).map_err(void)
+            session::session_of_browser(auth, token).await.map(Principal::Browser).map_err(void)
         }
         Presented::Access(text) => {
             let token = PlainToken::parse(Kind::Access, text).ok_or_else(no_access)?;
-            recognise(state, Credential::Access(token.hashed())).await
+            recognise(auth, Credential::Access(token.hashed())).await
         }
         Presented::Key(text) => {
             let key = ApiKeyText::parse(text)
                 .map_err(|error| Unknown::Invalid(format!("the API key {error}")))?;
-            recognise(state, Credential::Key(key.hashed())).await
+            recognise(auth, Credential::Key(key.hashed())).await
         }
     }
 }
 
 /// The principal that the credential currently stands for.
 pub(super) async fn recognise(
-    state: &AppState,
+    auth: &Authentication,
     credential: Credential,
 ) -> Result<Principal, Unknown> {
     match credential {
         Credential::Access(token) => {
-            let access = access_token::access(state, token).await?.ok_or_else(no_access)?;
+            let access = access_token::access(auth, token).await?.ok_or_else(no_access)?;
             serves(access.suspended)?;
             let is_cli = access.client_id == CLI_CLIENT_ID;
             Ok(Principal::App { account: access.account, scopes: access.scopes, is_cli, token })
         }
         Credential::Key(token) => {
-            let Held { row, payer, suspended } = holding(state, token).await?.ok_or_else(|| {
+            let Held { row, payer, suspended } = holding(auth, token).await?.ok_or_else(|| {
                 Unknown::Invalid(
                     "the API key has expired or was revoked, or who made it is no longer in its \
                      team; make a new one"
@@ -147,7 +150,7 @@ pub(super) async fn recognise(
                 )
             })?;
             serves(suspended)?;
-            note_use(state, &row).await;
+            note_use(auth, &row).await;
             let ApiKeyRow { id, team, account, scopes, .. } = row;
             Ok(Principal::Key(KeyHolder { id, team, account, payer, scopes, token }))
         }
@@ -183,10 +186,9 @@ struct Held {
 }
 
 /// The key, if it is valid: it has not expired, and its creator is still in its team.
-async fn holding(state: &AppState, hash: HashedToken) -> Result<Option<Held>, StoreError> {
-    let now = state.clock.now();
-    state
-        .store
+async fn holding(auth: &Authentication, hash: HashedToken) -> Result<Option<Held>, StoreError> {
+    let now = auth.clock.now();
+    auth.store
         .read(move |tables| {
             let found = tables.api_key_by_hash(&hash)?.filter(|row| now < row.expires_at);
             let Some(row) = found else { return Ok(None) };
@@ -200,13 +202,13 @@ async fn holding(state: &AppState, hash: HashedToken) -> Result<Option<Held>, St
         .await
 }
 
-async fn note_use(state: &AppState, row: &ApiKeyRow) {
-    let (id, now) = (row.id, state.clock.now());
+async fn note_use(auth: &Authentication, row: &ApiKeyRow) {
+    let (id, now) = (row.id, auth.clock.now());
     if row.last_used_at.is_some_and(|last| now.duration_since(last) < NOTED_EACH) {
         return;
     }
     let noted: Result<(), StoreError> =
-        state.store.write(move |tables| tables.touch_api_key(id, now)).await;
+        auth.store.write(move |tables| tables.touch_api_key(id, now)).await;
     // A failed write must not fail the request.
     if let Err(error) = noted {
         tracing::warn!(error = %chain(&error), "cannot record the use of an API key");

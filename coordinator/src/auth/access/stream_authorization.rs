@@ -1,7 +1,7 @@
 //! Authorization for an answer that outlasts its request.
 
 use super::{Credential, DeployCheck, Principal, Right, recognise};
-use crate::state::AppState;
+use crate::auth::authentication::Authentication;
 
 /// What a request to a deploy endpoint was admitted with, kept so that it can be rechecked while
 /// the answer goes on. Only [`admit`](Self::admit) makes one, initially and at each recheck.
@@ -26,8 +26,8 @@ impl StreamAuthorization {
 
     /// Whether the same request would still be admitted, as the same principal. `false` if that
     /// cannot be looked up.
-    pub async fn holds(self, state: &AppState) -> bool {
-        let Ok(principal) = recognise(state, self.credential).await else { return false };
+    pub async fn holds(self, auth: &Authentication) -> bool {
+        let Ok(principal) = recognise(auth, self.credential).await else { return false };
         matches!(Self::admit(&principal, self.right), Some(Ok(now)) if now == self)
     }
 }

@@ -250,7 +250,7 @@ pub async fn exchange(
     if scopes.is_empty() || !is_within {
         return Err(TokenError::scope("scope asks for more than the client may have"));
     }
-    let login = match session::session_of(state, jwt.expose()).await {
+    let login = match session::session_of(&state.auth, jwt.expose()).await {
         Ok(session) => session,
         Err(SessionError::Store(error)) => return Err(error.into()),
         Err(SessionError::Suspended(_)) => return Err(SUSPENDED),

@@ -124,7 +124,7 @@ impl Follower {
             if !is_news && Instant::now() < self.beat {
                 continue;
             }
-            if !self.pass.holds(&self.state).await {
+            if !self.pass.holds(&self.state.auth).await {
                 return None;
             }
             self.beat = Instant::now() + BEAT;
