@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::pages::Pages;
+use crate::api::state::ApiState;
 use crate::api::{router, scrape};
 use crate::auth::authentication::Authentication;
 use crate::auth::password::Cost;
@@ -63,7 +63,6 @@ pub fn assemble(
         auth,
         limiters: Limiters::new(&config.rate_limits),
         shown: ShownLately::default(),
-        pages: Pages::new().context("cannot read a built-in page")?,
         mail_due: Notify::new(),
         ca,
         live: LiveStatus::new(config.limits.event_streams),
@@ -82,6 +81,7 @@ pub fn assemble(
 /// Serves until SIGTERM or SIGINT.
 pub async fn run(state: AppState) -> Result<()> {
     let config = &state.config;
+    let api_state = ApiState::new(state.clone()).context("cannot read a built-in page")?;
     master_key::settle(&state.store, &state.vault).await?;
     clock::begin(&state).await?;
     // Sockets first: early clients wait instead of being refused.
@@ -94,7 +94,7 @@ pub async fn run(state: AppState) -> Result<()> {
         Listener {
             tcp: api,
             tls,
-            router: router::build(state.clone()),
+            router: router::build(api_state.clone()),
             connections,
             name: "api",
             metrics: state.metrics.clone(),
@@ -103,7 +103,7 @@ pub async fn run(state: AppState) -> Result<()> {
         Listener {
             tcp: hosts,
             tls: hosts_tls(&state),
-            router: router::build_for_hosts(state.clone()),
+            router: router::build_for_hosts(api_state),
             connections,
             name: "hosts",
             metrics: state.metrics.clone(),

@@ -7,7 +7,6 @@ use buddo_shared::model::id::DeploymentId;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::pages::Pages;
 use crate::auth::access::DeployCheck;
 use crate::auth::authentication::Authentication;
 use crate::config::Config;
@@ -45,8 +44,6 @@ pub struct Services {
     pub limiters: Limiters,
     /// Remembers whose tokens are, to count requests before the look-up.
     pub shown: ShownLately,
-    /// The pages that people see in a browser.
-    pub pages: Pages,
     /// Hint: mail may be due.
     pub mail_due: Notify,
     /// Sign the desired state of hosts.

@@ -22,6 +22,7 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use crate::api::router;
+use crate::api::state::ApiState;
 use crate::auth::access::DeployCheck;
 use crate::auth::password::Cost;
 use crate::config::{Config, RateLimits};
@@ -152,8 +153,13 @@ impl World {
     fn assemble(config: Config, clock: Arc<ManualClock>, directory: TempDir) -> Self {
         let cost = Cost { memory_kib: 8, passes: 1 };
         let state = daemon::assemble(config, clock.clone(), Arc::new(SystemRandom), cost).unwrap();
-        let router = router::build(state.clone());
+        let router = router::build(ApiState::new(state.clone()).unwrap());
         Self { state, clock, refusals: Mutex::default(), router, directory }
+    }
+
+    /// For routers of a test's own.
+    pub(crate) fn api_state(&self) -> ApiState {
+        ApiState::new(self.state.clone()).unwrap()
     }
 
     /// A second process that serves from the same files.

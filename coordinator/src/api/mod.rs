@@ -9,6 +9,7 @@ mod refusals;
 pub mod router;
 pub mod routes;
 pub mod scrape;
+pub mod state;
 
 #[cfg(test)]
 pub(crate) mod tests;

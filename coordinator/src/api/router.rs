@@ -37,6 +37,7 @@ use crate::api::middleware::traced::{self, REQUEST_ID};
 use crate::api::routes::{
     account, admin, auth, connections, deploy, health, join, keys, oauth, orgs, renew, teams,
 };
+use crate::api::state::ApiState;
 use crate::limits::Limit;
 use crate::process::metrics::Metrics;
 use crate::state::AppState;
@@ -47,17 +48,17 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const DEADLINE: Duration = Duration::from_secs(30);
 
 /// The whole API, and its OpenAPI document.
-pub fn build(state: AppState) -> Router {
-    let (routes, _) = operations(&state).split_for_parts();
-    let described = state.clone();
+pub fn build(state: ApiState) -> Router {
+    let (routes, _) = operations(&state.services).split_for_parts();
+    let described = state.services.clone();
     // Built on demand: an unread document needs no memory.
     let api = move || operations(&described).into_openapi();
-    let document = Arc::new(Document::new(api, state.config.api.public_url()));
-    with_layers(guarded(routes.layer(Extension(document)), &state), state)
+    let document = Arc::new(Document::new(api, state.services.config.api.public_url()));
+    with_layers(guarded(routes.layer(Extension(document)), &state.services), state)
 }
 
 /// Every operation, with its OpenAPI description.
-fn operations(state: &AppState) -> OpenApiRouter<AppState> {
+fn operations(state: &AppState) -> OpenApiRouter<ApiState> {
     let public = middleware::from_fn_with_state((state.clone(), Limit::Public), by_address);
     let described = OpenApiRouter::new()
         .routes(routes!(openapi::show))
@@ -80,18 +81,20 @@ fn operations(state: &AppState) -> OpenApiRouter<AppState> {
 }
 
 /// What the listener for hosts serves.
-pub fn build_for_hosts(state: AppState) -> Router {
-    with_layers(guarded(join::routes(&state).merge(renew::routes(&state)), &state), state)
+pub fn build_for_hosts(state: ApiState) -> Router {
+    let routes = join::routes(&state.services).merge(renew::routes(&state.services));
+    with_layers(guarded(routes, &state.services), state)
 }
 
 /// Adds the gate, which admits only requests that the route's rule allows.
-fn guarded(routes: Router<AppState>, state: &AppState) -> Router<AppState> {
+fn guarded(routes: Router<ApiState>, state: &AppState) -> Router<ApiState> {
     routes.route_layer(middleware::from_fn_with_state(state.clone(), principal::gate))
 }
 
 /// The middleware of every route.
-fn with_layers(routes: Router<AppState>, state: AppState) -> Router {
-    let places = Arc::new(Semaphore::new(state.config.limits.concurrent_requests));
+fn with_layers(routes: Router<ApiState>, state: ApiState) -> Router {
+    let services = &state.services;
+    let places = Arc::new(Semaphore::new(services.config.limits.concurrent_requests));
     let request_id = HeaderName::from_static(REQUEST_ID);
     routes
         .fallback(no_route)
@@ -101,7 +104,10 @@ fn with_layers(routes: Router<AppState>, state: AppState) -> Router {
                 .layer(middleware::from_fn(traced::keep_sound_ids))
                 .layer(SetRequestIdLayer::new(request_id.clone(), MakeRequestUuid))
                 .layer(PropagateRequestIdLayer::new(request_id))
-                .layer(middleware::from_fn_with_state(Protection::of(&state.config.api), protect))
+                .layer(middleware::from_fn_with_state(
+                    Protection::of(&services.config.api),
+                    protect,
+                ))
                 .layer(
                     TraceLayer::new_for_http()
                         .make_span_with(traced::span)
@@ -109,10 +115,10 @@ fn with_layers(routes: Router<AppState>, state: AppState) -> Router {
                         // Each failure is logged where it happens, with its cause.
                         .on_failure(()),
                 )
-                .layer(middleware::from_fn_with_state(state.metrics.clone(), count))
-                .layer(middleware::from_fn_with_state(state.clone(), problem::stamp))
+                .layer(middleware::from_fn_with_state(services.metrics.clone(), count))
+                .layer(middleware::from_fn_with_state(services.clone(), problem::stamp))
                 .layer(CatchPanicLayer::custom(panicked))
-                .option_layer(cors::layer(&state.config.api.cors_origins))
+                .option_layer(cors::layer(&services.config.api.cors_origins))
                 .layer(middleware::from_fn_with_state(BodyBudget::default(), arrive))
                 .layer(middleware::from_fn_with_state(places, admit))
                 .layer(DefaultBodyLimit::max(json::MAX_BODY)),
@@ -201,7 +207,7 @@ mod tests {
         let world = World::with(|config| config.limits.concurrent_requests = 1);
         let forever = axum::routing::get(std::future::pending::<()>);
         let routes = health::routes().split_for_parts().0.route("/forever", forever);
-        let router = with_layers(routes, world.state.clone());
+        let router = with_layers(routes, world.api_state());
         let ask = |path| router.clone().oneshot(Request::get(path).body(Body::empty()).unwrap());
         let started = tokio::time::Instant::now();
         let (slow, (refused, alive)) = tokio::join!(ask("/forever"), async {
@@ -221,7 +227,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn fm_49_slow_bodies_take_no_request_slots_and_time_out() {
         let world = World::with(|config| config.limits.concurrent_requests = 1);
-        let router = build(world.state.clone());
+        let router = build(world.api_state());
         let crowd = (0..100).map(|_| router.clone().oneshot(slow()));
         let (crowd, served) = tokio::join!(futures_util::future::join_all(crowd), async {
             tokio::time::sleep(Duration::from_secs(1)).await;

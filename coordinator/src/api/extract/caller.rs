@@ -8,8 +8,8 @@ use http::request::Parts;
 
 use crate::api::middleware::rate_limit::client_address;
 use crate::api::pages::cookie;
+use crate::api::state::ApiState;
 use crate::service::accounts::Caller;
-use crate::state::AppState;
 
 /// Characters of a `User-Agent` that are kept.
 const SHOWN: usize = 200;
@@ -18,11 +18,11 @@ const SHOWN: usize = 200;
 #[derive(Debug, Clone)]
 pub struct CallerOf(pub Caller);
 
-impl FromRequestParts<AppState> for CallerOf {
+impl FromRequestParts<ApiState> for CallerOf {
     type Rejection = Infallible;
 
-    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Infallible> {
-        let proxies = &state.config.api.trusted_proxies;
+    async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, Infallible> {
+        let proxies = &state.services.config.api.trusted_proxies;
         let address = client_address(&parts.extensions, &parts.headers, proxies);
         // Only visible ASCII passes `to_str`, so that a list of logins is safe on a terminal.
         let user_agent = parts.headers.get(USER_AGENT).and_then(|value| value.to_str().ok());

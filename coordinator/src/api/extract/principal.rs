@@ -197,12 +197,12 @@ fn is_safe(method: &Method) -> bool {
 /// Extractors for what the gate left in the request.
 macro_rules! left_by_the_gate {
     ($($principal:ty),*) => {$(
-        impl FromRequestParts<AppState> for $principal {
+        impl<S: Send + Sync> FromRequestParts<S> for $principal {
             type Rejection = ApiError;
 
             async fn from_request_parts(
                 parts: &mut Parts,
-                _: &AppState,
+                _: &S,
             ) -> Result<Self, ApiError> {
                 parts.extensions.get::<Self>().cloned().ok_or_else(|| {
                     tracing::error!(path = parts.uri.path(), "the route's rule is another one");
@@ -223,10 +223,10 @@ left_by_the_gate!(
     SessionPrincipal
 );
 
-impl FromRequestParts<AppState> for LoginPrincipal {
+impl<S: Send + Sync> FromRequestParts<S> for LoginPrincipal {
     type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let SessionPrincipal(session) = SessionPrincipal::from_request_parts(parts, state).await?;
         Ok(Self(session.account))
     }

@@ -19,6 +19,7 @@ use super::{cookie, foreign_form, see_other};
 use crate::api::extract::caller::CallerOf;
 use crate::api::extract::form::{ApiForm, ApiQuery};
 use crate::api::problem::ApiError;
+use crate::api::state::ApiState;
 use crate::auth::session::{self, Session, SessionError};
 use crate::auth::token::{Kind, PlainToken};
 use crate::service::accounts::{self};
@@ -87,11 +88,11 @@ fn token(headers: &HeaderMap) -> Option<PlainToken> {
     )
 )]
 pub(crate) async fn show(
-    State(state): State<AppState>,
+    State(state): State<ApiState>,
     headers: HeaderMap,
     ApiQuery(onward): ApiQuery<Onward>,
 ) -> Result<Response, ApiError> {
-    let Some(browser) = current(&state, &headers).await? else {
+    let Some(browser) = current(&state.services, &headers).await? else {
         return Ok(login::page(&state, &headers, &errand(&onward.redirect)));
     };
     if let Some(path) = own_path(&onward.redirect) {
@@ -120,7 +121,7 @@ pub(crate) async fn show(
     )
 )]
 pub(crate) async fn log_in(
-    State(state): State<AppState>,
+    State(state): State<ApiState>,
     CallerOf(caller): CallerOf,
     headers: HeaderMap,
     ApiForm(form): ApiForm<LoginForm>,
@@ -132,10 +133,11 @@ pub(crate) async fn log_in(
         Err(page) => return Ok(page),
     };
     let seconds = crate::auth::token::jwt::LIFETIME.as_secs();
-    let (token, set) = cookie::set_as(cookie::LOGIN, Kind::WebSession, seconds, &*state.random);
-    accounts::log_in_browser(&state, &proved, caller, &token).await?;
+    let (token, set) =
+        cookie::set_as(cookie::LOGIN, Kind::WebSession, seconds, &*state.services.random);
+    accounts::log_in_browser(&state.services, &proved, caller, &token).await?;
     let mut answer = see_other(&errand.next, Some(set));
-    answer.headers_mut().append(SET_COOKIE, cookie::known(&state, &proved.email));
+    answer.headers_mut().append(SET_COOKIE, cookie::known(&state.services, &proved.email));
     Ok(answer)
 }
 
@@ -162,14 +164,15 @@ pub(crate) struct LogoutForm {
     )
 )]
 pub(crate) async fn log_out(
-    State(state): State<AppState>,
+    State(state): State<ApiState>,
     headers: HeaderMap,
     ApiForm(form): ApiForm<LogoutForm>,
 ) -> Result<Response, ApiError> {
-    let Some(Browser { session, .. }) = of_form(&state, &headers, &form.csrf).await? else {
+    let Some(Browser { session, .. }) = of_form(&state.services, &headers, &form.csrf).await?
+    else {
         return Ok(foreign_form(&state));
     };
-    accounts::revoke_session(&state, &session, session.id).await?;
+    accounts::revoke_session(&state.services, &session, session.id).await?;
     Ok(see_other(LOGIN, Some(cookie::clear(cookie::LOGIN))))
 }
 

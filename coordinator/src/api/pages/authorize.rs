@@ -23,8 +23,8 @@ use super::{foreign_form, scopes, see_other};
 use crate::api::extract::caller::CallerOf;
 use crate::api::extract::form::ApiForm;
 use crate::api::problem::ApiError;
+use crate::api::state::ApiState;
 use crate::service::oauth::{self, Checked, RequestError};
-use crate::state::AppState;
 
 /// An authorization request (RFC 6749, 4.1.1; RFC 7636, 4.3), for the document alone: what is
 /// wrong with one is told to its app or its person by other rules than those of a form.
@@ -68,7 +68,7 @@ struct AuthorizationRequest {
     )
 )]
 pub(crate) async fn show(
-    State(state): State<AppState>,
+    State(state): State<ApiState>,
     headers: HeaderMap,
     RawQuery(query): RawQuery,
 ) -> Result<Response, ApiError> {
@@ -77,7 +77,7 @@ pub(crate) async fn show(
         Ok(request) => request,
         Err(response) => return Ok(response),
     };
-    match session::current(&state, &headers).await? {
+    match session::current(&state.services, &headers).await? {
         Some(session) => Ok(consent_page(&state, &query, &request, &session)),
         None => Ok(login::page(&state, &headers, &errand(&query, &request))),
     }
@@ -101,7 +101,7 @@ pub(crate) async fn show(
     )
 )]
 pub(crate) async fn log_in(
-    State(state): State<AppState>,
+    State(state): State<ApiState>,
     CallerOf(caller): CallerOf,
     headers: HeaderMap,
     ApiForm(form): ApiForm<LoginForm>,
@@ -144,11 +144,12 @@ pub(crate) struct ConsentForm {
     )
 )]
 pub(crate) async fn decide(
-    State(state): State<AppState>,
+    State(state): State<ApiState>,
     headers: HeaderMap,
     ApiForm(form): ApiForm<ConsentForm>,
 ) -> Result<Response, ApiError> {
-    let Some(Session { account, .. }) = session::of_form(&state, &headers, &form.csrf).await?
+    let Some(Session { account, .. }) =
+        session::of_form(&state.services, &headers, &form.csrf).await?
     else {
         return Ok(foreign_form(&state));
     };
@@ -157,27 +158,27 @@ pub(crate) async fn decide(
         Err(response) => return Ok(response),
     };
     let answer = match form.decision.as_str() {
-        "allow" => oauth::approve(&state, request, &account).await?,
+        "allow" => oauth::approve(&state.services, request, &account).await?,
         "switch" => return Ok(session::end(&same_request(&form.request))),
-        _ => oauth::deny(&state, &request, &account).await?,
+        _ => oauth::deny(&state.services, &request, &account).await?,
     };
     Ok(see_other(&answer.0, None))
 }
 
 /// The app's request, or the error answer that replaces the page.
 async fn checked(
-    state: &AppState,
+    state: &ApiState,
     headers: &HeaderMap,
     query: &str,
 ) -> Result<Result<Checked, Response>, ApiError> {
     let title = "This app cannot be connected";
-    match oauth::check_request(state, query).await {
+    match oauth::check_request(&state.services, query).await {
         Ok(request) => Ok(Ok(request)),
         Err(RequestError::Shown(text)) => {
             Ok(Err(state.pages.message(StatusCode::BAD_REQUEST, title, text)))
         }
         Err(RequestError::Refused { client, answer, why }) => {
-            let visitor = session::current(state, headers).await?;
+            let visitor = session::current(&state.services, headers).await?;
             let serves = |visitor: Session| client.serves(visitor.account.id);
             if client.is_approved || visitor.is_some_and(serves) {
                 return Ok(Err(see_other(&answer.0, None)));
@@ -204,7 +205,7 @@ fn errand<'a>(query: &'a str, request: &'a Checked) -> Errand<'a> {
     }
 }
 
-fn consent_page(state: &AppState, query: &str, request: &Checked, session: &Session) -> Response {
+fn consent_page(state: &ApiState, query: &str, request: &Checked, session: &Session) -> Response {
     let values = context! {
         app_name => &request.client.name,
         is_approved => request.client.is_approved,

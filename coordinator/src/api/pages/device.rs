@@ -22,9 +22,9 @@ use super::{foreign_form, scopes};
 use crate::api::extract::caller::CallerOf;
 use crate::api::extract::form::{ApiForm, ApiQuery};
 use crate::api::problem::ApiError;
+use crate::api::state::ApiState;
 use crate::auth::token::UserCode;
 use crate::service::oauth::{self, Decided, DeviceRequest};
-use crate::state::AppState;
 
 /// The code, in the link and from the form.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
@@ -51,18 +51,20 @@ pub(crate) struct Link {
     )
 )]
 pub(crate) async fn show(
-    State(state): State<AppState>,
+    State(state): State<ApiState>,
     headers: HeaderMap,
     ApiQuery(link): ApiQuery<Link>,
 ) -> Result<Response, ApiError> {
-    let Some(session) = session::current(&state, &headers).await? else {
+    let Some(session) = session::current(&state.services, &headers).await? else {
         return Ok(login::page(&state, &headers, &errand(&link.user_code)));
     };
     if link.user_code.trim().is_empty() {
         return Ok(code_form(&state, &session, "", false));
     }
     let found = match UserCode::parse(&link.user_code) {
-        Some(code) => oauth::device_request(&state, &code).await?.map(|request| (code, request)),
+        Some(code) => {
+            oauth::device_request(&state.services, &code).await?.map(|request| (code, request))
+        }
         None => None,
     };
     Ok(match found {
@@ -87,7 +89,7 @@ pub(crate) async fn show(
     )
 )]
 pub(crate) async fn log_in(
-    State(state): State<AppState>,
+    State(state): State<ApiState>,
     CallerOf(caller): CallerOf,
     headers: HeaderMap,
     ApiForm(form): ApiForm<LoginForm>,
@@ -128,11 +130,11 @@ pub(crate) struct DecisionForm {
     )
 )]
 pub(crate) async fn decide(
-    State(state): State<AppState>,
+    State(state): State<ApiState>,
     headers: HeaderMap,
     ApiForm(form): ApiForm<DecisionForm>,
 ) -> Result<Response, ApiError> {
-    let Some(session) = session::of_form(&state, &headers, &form.csrf).await? else {
+    let Some(session) = session::of_form(&state.services, &headers, &form.csrf).await? else {
         return Ok(foreign_form(&state));
     };
     if form.decision == "switch" {
@@ -142,7 +144,7 @@ pub(crate) async fn decide(
         return Ok(code_form(&state, &session, &form.user_code, true));
     };
     let allow = form.decision == "allow";
-    let decided = oauth::decide_device(&state, &code, &session.account, allow).await?;
+    let decided = oauth::decide_device(&state.services, &code, &session.account, allow).await?;
     let (status, title, text) = match decided {
         Decided::Allowed => (
             StatusCode::OK,
@@ -185,7 +187,7 @@ fn same_code(code: &str) -> String {
     if query.is_empty() { "/device".to_owned() } else { format!("/device?{query}") }
 }
 
-fn code_form(state: &AppState, session: &Session, code: &str, is_wrong: bool) -> Response {
+fn code_form(state: &ApiState, session: &Session, code: &str, is_wrong: bool) -> Response {
     let text = "No device waits with this code. Check it, or start again on the device: codes \
                 live for ten minutes and work once.";
     let values = context! {
@@ -198,7 +200,7 @@ fn code_form(state: &AppState, session: &Session, code: &str, is_wrong: bool) ->
 }
 
 fn decision_page(
-    state: &AppState,
+    state: &ApiState,
     session: &Session,
     code: &UserCode,
     request: &DeviceRequest,

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::api::openapi::Document;
 use crate::api::problem::CATALOGUE;
-use crate::state::AppState;
+use crate::api::state::ApiState;
 
 /// Registers the templates of these pages.
 pub(super) fn fit(templates: &mut Environment<'static>) -> Result<(), minijinja::Error> {
@@ -35,7 +35,7 @@ pub(super) fn fit(templates: &mut Environment<'static>) -> Result<(), minijinja:
     responses((status = 200, body = String, content_type = "text/html", description = "The page"))
 )]
 pub(crate) async fn show(
-    State(state): State<AppState>,
+    State(state): State<ApiState>,
     Extension(document): Extension<Arc<Document>>,
 ) -> Response {
     let document = document.value();
@@ -59,7 +59,7 @@ pub(crate) async fn show(
     tag = "pages",
     responses((status = 200, body = String, content_type = "text/html", description = "The page"))
 )]
-pub(crate) async fn errors(State(state): State<AppState>) -> Response {
+pub(crate) async fn errors(State(state): State<ApiState>) -> Response {
     let kinds: Vec<Html> = CATALOGUE
         .iter()
         .map(|kind| {

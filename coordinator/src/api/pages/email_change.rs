@@ -11,9 +11,9 @@ use utoipa::ToSchema;
 
 use crate::api::extract::form::{ApiForm, ApiQuery};
 use crate::api::problem::ApiError;
+use crate::api::state::ApiState;
 use crate::domain::mailed_link::ACCOUNT_CHANGE;
 use crate::service::accounts::{self, AccountError};
-use crate::state::AppState;
 
 /// The token, in the link and in the form.
 #[derive(Debug, Deserialize, utoipa::IntoParams, ToSchema)]
@@ -37,7 +37,7 @@ pub(crate) struct Link {
     responses((status = 200, body = String, content_type = "text/html", description = "The page with the button"))
 )]
 pub(crate) async fn show(
-    State(state): State<AppState>,
+    State(state): State<ApiState>,
     ApiQuery(link): ApiQuery<Link>,
 ) -> Response {
     let token = link.token.as_ref().map_or("", Secret::expose);
@@ -59,12 +59,12 @@ pub(crate) async fn show(
     )
 )]
 pub(crate) async fn confirm(
-    State(state): State<AppState>,
+    State(state): State<ApiState>,
     ApiForm(link): ApiForm<Link>,
 ) -> Result<Response, ApiError> {
     let pages = &state.pages;
     let token = link.token.as_ref().map_or("", Secret::expose);
-    match accounts::confirm_email_change(&state, token).await {
+    match accounts::confirm_email_change(&state.services, token).await {
         Ok(()) => Ok(pages.message(
             StatusCode::OK,
             "Your email address is changed",

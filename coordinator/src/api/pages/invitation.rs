@@ -13,11 +13,11 @@ use super::account::{self, Browser};
 use super::foreign_form;
 use crate::api::extract::form::{ApiForm, ApiQuery};
 use crate::api::problem::ApiError;
+use crate::api::state::ApiState;
 use crate::auth::access::MemberCheck;
 use crate::auth::session::Session;
 use crate::domain::identity::TeamRole;
 use crate::service::teams::{self, TeamError};
-use crate::state::AppState;
 
 /// The token in the link.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
@@ -46,17 +46,17 @@ pub(crate) struct Link {
     )
 )]
 pub(crate) async fn show(
-    State(state): State<AppState>,
+    State(state): State<ApiState>,
     headers: HeaderMap,
     ApiQuery(link): ApiQuery<Link>,
 ) -> Result<Response, ApiError> {
     let token = link.token.unwrap_or_else(|| Secret::new(""));
-    let Some(Browser { session, csrf }) = account::current(&state, &headers).await? else {
+    let Some(Browser { session, csrf }) = account::current(&state.services, &headers).await? else {
         let mut query = url::form_urlencoded::Serializer::new(String::new());
         let query = query.append_pair("token", token.expose()).finish();
         return Ok(account::login_first(&format!("/invitation?{query}")));
     };
-    match teams::offered(&state, MemberCheck::by_login(&session), token.expose()).await {
+    match teams::offered(&state.services, MemberCheck::by_login(&session), token.expose()).await {
         Ok(offer) => {
             let values = context! {
                 org => offer.org.name,
@@ -104,15 +104,17 @@ pub(crate) struct AcceptForm {
     )
 )]
 pub(crate) async fn accept(
-    State(state): State<AppState>,
+    State(state): State<ApiState>,
     headers: HeaderMap,
     ApiForm(form): ApiForm<AcceptForm>,
 ) -> Result<Response, ApiError> {
-    let Some(Browser { session, .. }) = account::of_form(&state, &headers, &form.csrf).await?
+    let Some(Browser { session, .. }) =
+        account::of_form(&state.services, &headers, &form.csrf).await?
     else {
         return Ok(foreign_form(&state));
     };
-    match teams::accept(&state, MemberCheck::by_login(&session), form.token.expose()).await {
+    match teams::accept(&state.services, MemberCheck::by_login(&session), form.token.expose()).await
+    {
         Ok((org, _)) => {
             let title = format!("You are in {} now", org.name);
             let text = "You can close this page. On the command line, see: buddo teams list";
@@ -122,7 +124,7 @@ pub(crate) async fn accept(
     }
 }
 
-fn refused(state: &AppState, session: &Session, error: TeamError) -> Result<Response, ApiError> {
+fn refused(state: &ApiState, session: &Session, error: TeamError) -> Result<Response, ApiError> {
     let (status, title) = match &error {
         TeamError::SpentInvitation => {
             (StatusCode::BAD_REQUEST, "This invitation is not valid any more")

@@ -16,8 +16,8 @@ use utoipa::ToSchema;
 
 use super::{cookie, foreign_form, session};
 use crate::api::problem::ApiError;
+use crate::api::state::ApiState;
 use crate::service::accounts::{self, AccountError, Caller, Offered};
-use crate::state::AppState;
 use crate::store::contract::Account;
 
 /// How long a login form may be left open.
@@ -78,27 +78,27 @@ fn in_words(error: &AccountError) -> Option<String> {
 }
 
 /// The form, shown for the first time.
-pub(super) fn page(state: &AppState, headers: &HeaderMap, errand: &Errand<'_>) -> Response {
+pub(super) fn page(state: &ApiState, headers: &HeaderMap, errand: &Errand<'_>) -> Response {
     render(state, headers, errand, "", None)
 }
 
 /// A login attempt for an errand on these pages.
 pub(super) async fn attempt(
-    state: &AppState,
+    state: &ApiState,
     caller: Caller,
     headers: &HeaderMap,
     form: LoginForm,
     errand: &Errand<'_>,
 ) -> Result<Response, ApiError> {
     match proved(state, caller, headers, form, errand).await? {
-        Ok(account) => session::begin(state, &account, &errand.next).await,
+        Ok(account) => session::begin(&state.services, &account, &errand.next).await,
         Err(page) => Ok(page),
     }
 }
 
 /// The account that a form proves, or the page that says why it does not.
 pub(super) async fn proved(
-    state: &AppState,
+    state: &ApiState,
     caller: Caller,
     headers: &HeaderMap,
     form: LoginForm,
@@ -109,7 +109,7 @@ pub(super) async fn proved(
     }
     let LoginForm { email, password, totp_code, .. } = form;
     let offered = Offered { email: email.clone(), password, totp_code, caller };
-    match accounts::prove(state, offered).await {
+    match accounts::prove(&state.services, offered).await {
         Ok(account) => Ok(Ok(account)),
         Err(error) => match in_words(&error) {
             Some(text) => Ok(Err(render(state, headers, errand, &email, Some(text)))),
@@ -119,7 +119,7 @@ pub(super) async fn proved(
 }
 
 fn render(
-    state: &AppState,
+    state: &ApiState,
     headers: &HeaderMap,
     errand: &Errand<'_>,
     email: &str,
@@ -127,7 +127,7 @@ fn render(
 ) -> Response {
     let (token, set) = cookie::read(headers, cookie::FORM).map_or_else(
         || {
-            let (token, header) = cookie::set(cookie::FORM, FORM_SECONDS, &*state.random);
+            let (token, header) = cookie::set(cookie::FORM, FORM_SECONDS, &*state.services.random);
             (token, Some(header))
         },
         |token| (token, None),

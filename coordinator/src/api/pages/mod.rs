@@ -28,12 +28,13 @@ use utoipa_axum::routes;
 
 use super::problem::ApiError;
 use crate::api::middleware::rate_limit::by_address;
+use crate::api::state::ApiState;
 use crate::domain::identity::{Scope, Scopes};
 use crate::limits::Limit;
 use crate::state::AppState;
 
 /// The pages of accounts: login, logout, invitations.
-pub fn routes(state: &AppState) -> OpenApiRouter<AppState> {
+pub fn routes(state: &AppState) -> OpenApiRouter<ApiState> {
     let limit = |limit| middleware::from_fn_with_state((state.clone(), limit), by_address);
     let public = OpenApiRouter::new()
         .routes(routes!(account::show))
@@ -122,7 +123,7 @@ fn scopes(scopes: &Scopes) -> Vec<Value> {
 }
 
 /// The answer to a form made for another browser, or too long ago.
-fn foreign_form(state: &AppState) -> Response {
+fn foreign_form(state: &ApiState) -> Response {
     state.pages.message(
         StatusCode::FORBIDDEN,
         "This form has expired",

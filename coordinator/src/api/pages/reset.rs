@@ -10,9 +10,9 @@ use utoipa::ToSchema;
 
 use crate::api::extract::form::{ApiForm, ApiQuery};
 use crate::api::problem::ApiError;
+use crate::api::state::ApiState;
 use crate::domain::mailed_link::ACCOUNT_CHANGE;
 use crate::service::accounts::{self, AccountError};
-use crate::state::AppState;
 
 /// The token in the link.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
@@ -47,7 +47,7 @@ pub(crate) struct Choice {
     responses((status = 200, body = String, content_type = "text/html", description = "The page with the form"))
 )]
 pub(crate) async fn show(
-    State(state): State<AppState>,
+    State(state): State<ApiState>,
     ApiQuery(link): ApiQuery<Link>,
 ) -> Response {
     form(&state, StatusCode::OK, link.token.as_ref().map_or("", Secret::expose), None)
@@ -69,11 +69,11 @@ pub(crate) async fn show(
     )
 )]
 pub(crate) async fn choose(
-    State(state): State<AppState>,
+    State(state): State<ApiState>,
     ApiForm(Choice { token, password }): ApiForm<Choice>,
 ) -> Result<Response, ApiError> {
     let pages = &state.pages;
-    match accounts::reset_password(&state, token.expose(), password).await {
+    match accounts::reset_password(&state.services, token.expose(), password).await {
         Ok(()) => Ok(pages.message(
             StatusCode::OK,
             "Your password is changed",
@@ -93,6 +93,6 @@ pub(crate) async fn choose(
     }
 }
 
-fn form(state: &AppState, status: StatusCode, token: &str, error: Option<String>) -> Response {
+fn form(state: &ApiState, status: StatusCode, token: &str, error: Option<String>) -> Response {
     state.pages.render(status, "reset.html", context! { token, error }, None)
 }

@@ -11,9 +11,9 @@ use utoipa::ToSchema;
 
 use crate::api::extract::form::{ApiForm, ApiQuery};
 use crate::api::problem::ApiError;
+use crate::api::state::ApiState;
 use crate::domain::mailed_link::VERIFICATION;
 use crate::service::accounts::{self, AccountError};
-use crate::state::AppState;
 
 /// The token, in the link and in the form.
 #[derive(Debug, Deserialize, utoipa::IntoParams, ToSchema)]
@@ -43,7 +43,7 @@ impl Link {
     responses((status = 200, body = String, content_type = "text/html", description = "The page with the button"))
 )]
 pub(crate) async fn show(
-    State(state): State<AppState>,
+    State(state): State<ApiState>,
     ApiQuery(link): ApiQuery<Link>,
 ) -> Response {
     let values = context! { token => link.token() };
@@ -65,11 +65,11 @@ pub(crate) async fn show(
     )
 )]
 pub(crate) async fn confirm(
-    State(state): State<AppState>,
+    State(state): State<ApiState>,
     ApiForm(link): ApiForm<Link>,
 ) -> Result<Response, ApiError> {
     let pages = &state.pages;
-    match accounts::verify_email(&state, link.token()).await {
+    match accounts::verify_email(&state.services, link.token()).await {
         Ok(()) => Ok(pages.message(
             StatusCode::OK,
             "Your email address is confirmed",

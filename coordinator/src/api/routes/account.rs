@@ -26,12 +26,13 @@ use crate::api::middleware::rate_limit::by_address;
 use crate::api::pages::{email_change, reset};
 use crate::api::problem::{self, ApiError};
 use crate::api::routes::auth::NO_STORE;
+use crate::api::state::ApiState;
 use crate::limits::Limit;
 use crate::service::accounts::{self, Others, Repeated};
 use crate::state::AppState;
 
 /// The endpoints, and the pages that mails link to.
-pub fn routes(state: &AppState) -> OpenApiRouter<AppState> {
+pub fn routes(state: &AppState) -> OpenApiRouter<ApiState> {
     let limit = |limit| middleware::from_fn_with_state((state.clone(), limit), by_address);
     let public = || limit(Limit::Public);
     let own = OpenApiRouter::new()

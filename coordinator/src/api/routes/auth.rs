@@ -17,13 +17,14 @@ use crate::api::extract::principal::LoginPrincipal;
 use crate::api::middleware::rate_limit::{by_address, limited};
 use crate::api::pages::{cookie, verify};
 use crate::api::problem::ApiError;
+use crate::api::state::ApiState;
 use crate::domain::identity::Email;
 use crate::limits::{Key, Limit};
 use crate::service::accounts::{self, Offered};
 use crate::state::AppState;
 
 /// The account endpoints.
-pub fn routes(state: &AppState) -> OpenApiRouter<AppState> {
+pub fn routes(state: &AppState) -> OpenApiRouter<ApiState> {
     let limit = |limit| middleware::from_fn_with_state((state.clone(), limit), by_address);
     OpenApiRouter::new()
         .routes(routes!(register).map(|r| r.route_layer(limit(Limit::Register))))

@@ -14,12 +14,13 @@ use utoipa_axum::routes;
 use crate::api::extract::paging::{Listing, MOST};
 use crate::api::extract::principal::{LoginPrincipal, ProfilePrincipal};
 use crate::api::problem::{self, ApiError};
+use crate::api::state::ApiState;
 use crate::service::oauth::{self, AppError};
 use crate::state::AppState;
 use crate::store::contract::{Account, Connection};
 
 /// The endpoints of connected apps.
-pub fn routes() -> OpenApiRouter<AppState> {
+pub fn routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::new().routes(routes!(list)).routes(routes!(disconnect)).routes(routes!(user))
 }
 

@@ -9,11 +9,12 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::api::problem::{self, ApiError};
+use crate::api::state::ApiState;
 use crate::state::AppState;
 use crate::store::StoreError;
 
 /// `/health` and `/readyz`.
-pub fn routes() -> OpenApiRouter<AppState> {
+pub fn routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::new().routes(routes!(alive)).routes(routes!(ready))
 }
 

@@ -9,12 +9,13 @@ use buddo_shared::host_wire::join::{JoinRequest, Joined};
 use crate::api::extract::json::ApiJson;
 use crate::api::middleware::rate_limit::by_address;
 use crate::api::problem::ApiError;
+use crate::api::state::ApiState;
 use crate::limits::Limit;
 use crate::service::hosts::join;
 use crate::state::AppState;
 
 /// `POST /v1/join`. Rate-limited by address: each attempt is a transaction, even with a bad token.
-pub fn routes(state: &AppState) -> Router<AppState> {
+pub fn routes(state: &AppState) -> Router<ApiState> {
     let limit = from_fn_with_state((state.clone(), Limit::Public), by_address);
     Router::new().route("/v1/join", post(join).route_layer(limit))
 }
@@ -66,7 +67,7 @@ mod tests {
             .header(CONTENT_TYPE, "application/json")
             .body(Body::from(body.to_string()))
             .unwrap();
-        let answer = router::build_for_hosts(world.state.clone()).oneshot(request).await.unwrap();
+        let answer = router::build_for_hosts(world.api_state()).oneshot(request).await.unwrap();
         let status = answer.status().as_u16();
         let bytes = answer.into_body().collect().await.unwrap().to_bytes();
         (status, serde_json::from_slice(&bytes).unwrap())
@@ -171,7 +172,7 @@ mod tests {
     async fn the_host_listener_does_not_serve_the_api() {
         let world = World::new();
         let request = Request::get("/api/deploy/tiers").body(Body::empty()).unwrap();
-        let answer = router::build_for_hosts(world.state.clone()).oneshot(request).await.unwrap();
+        let answer = router::build_for_hosts(world.api_state()).oneshot(request).await.unwrap();
         assert_eq!(answer.status(), 404);
     }
 }

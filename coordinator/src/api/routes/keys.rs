@@ -17,12 +17,13 @@ use crate::api::extract::principal::MemberPrincipal;
 use crate::api::problem::ApiError;
 use crate::api::routes::auth::NO_STORE;
 use crate::api::routes::orgs::{Answer, Page, message, page, wire};
+use crate::api::state::ApiState;
 use crate::service::accounts::{self, Repeated};
 use crate::service::teams;
 use crate::state::AppState;
 
 /// The endpoints.
-pub fn routes() -> OpenApiRouter<AppState> {
+pub fn routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(revoke))
 }
 

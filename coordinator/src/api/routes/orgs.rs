@@ -20,12 +20,13 @@ use crate::api::extract::path::{InOrg, OrgInvitation, OrgMember};
 use crate::api::extract::principal::MemberPrincipal;
 use crate::api::middleware::rate_limit::limited;
 use crate::api::problem::ApiError;
+use crate::api::state::ApiState;
 use crate::limits::{Key, Limit};
 use crate::service::teams;
 use crate::state::AppState;
 
 /// The endpoints.
-pub fn routes() -> OpenApiRouter<AppState> {
+pub fn routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::new()
         .routes(routes!(list, create))
         .routes(routes!(show, rename, remove))

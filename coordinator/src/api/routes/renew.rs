@@ -11,12 +11,13 @@ use buddo_shared::host_wire::renewal::Renewed;
 use crate::api::extract::json::read_body;
 use crate::api::middleware::rate_limit::by_address;
 use crate::api::problem::{self, ApiError};
+use crate::api::state::ApiState;
 use crate::limits::Limit;
 use crate::service::hosts::renewal::{self, RenewError};
 use crate::state::AppState;
 
 /// `POST /v1/renew`. Rate-limited by address, like joins.
-pub fn routes(state: &AppState) -> Router<AppState> {
+pub fn routes(state: &AppState) -> Router<ApiState> {
     let limit = from_fn_with_state((state.clone(), Limit::Public), by_address);
     Router::new().route("/v1/renew", post(renew).route_layer(limit))
 }

@@ -12,11 +12,12 @@ use crate::api::extract::paging::Listing;
 use crate::api::extract::path::{InTeam, TeamMember};
 use crate::api::extract::principal::MemberPrincipal;
 use crate::api::routes::orgs::{Answer, Page, message, page, wire};
+use crate::api::state::ApiState;
 use crate::service::teams;
 use crate::state::AppState;
 
 /// The endpoints.
-pub fn routes() -> OpenApiRouter<AppState> {
+pub fn routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::new()
         .routes(routes!(list))
         .routes(routes!(show, rename, remove))

@@ -99,7 +99,7 @@ impl Stage {
             .header(AUTHORIZATION, format!("Bearer {token}"))
             .body(Body::empty())
             .unwrap();
-        let answer = router::build(self.world.state.clone()).oneshot(request).await.unwrap();
+        let answer = router::build(self.world.api_state()).oneshot(request).await.unwrap();
         assert_eq!(answer.status(), 200);
         let mut events = Events(answer.into_body().into_data_stream());
         assert!(events.next().await.unwrap().contains("\"status\":\"pending\""));

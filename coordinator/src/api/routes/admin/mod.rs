@@ -16,13 +16,14 @@ use utoipa_axum::routes;
 use crate::api::extract::paging::Listing;
 use crate::api::extract::principal::AdmittedAdmin;
 use crate::api::problem::{self, ApiError};
+use crate::api::state::ApiState;
 use crate::service::admin::{self, AdminContext, AdminError};
 use crate::service::hosts::join::HostError;
 use crate::service::oauth::ApprovalError;
 use crate::state::AppState;
 
 /// The endpoints.
-pub fn routes(state: &AppState) -> OpenApiRouter<AppState> {
+pub fn routes(state: &AppState) -> OpenApiRouter<ApiState> {
     OpenApiRouter::new()
         .routes(routes!(accounts::list))
         .routes(routes!(accounts::show))
@@ -58,10 +59,10 @@ const REFUSED: &str = "`admin_required`: the account does not administer; \
 #[derive(Clone)]
 struct AdminPrincipal(AdminContext);
 
-impl FromRequestParts<AppState> for AdminPrincipal {
+impl<S: Send + Sync> FromRequestParts<S> for AdminPrincipal {
     type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, _: &AppState) -> Result<Self, ApiError> {
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
         let missing = || ApiError::new(problem::ADMIN_REQUIRED, AdminError::NotAdmin.to_string());
         parts.extensions.get::<Self>().cloned().ok_or_else(missing)
     }

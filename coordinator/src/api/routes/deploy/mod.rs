@@ -23,12 +23,13 @@ use crate::api::extract::json::ApiJson;
 use crate::api::extract::paging::Listing;
 use crate::api::extract::principal::DeployPrincipal;
 use crate::api::problem::{self, ApiError};
+use crate::api::state::ApiState;
 use crate::service::deployments::{self, Asked, DeployError, IdempotencyKey, Shown};
 use crate::state::AppState;
 use crate::store::contract::Page;
 
 /// The deploy endpoints: for tokens with `deploy:manage` and API keys.
-pub fn routes() -> OpenApiRouter<AppState> {
+pub fn routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::new()
         .routes(routes!(tiers))
         .routes(routes!(registries))

@@ -797,7 +797,7 @@ async fn events_report_status_changes_until_the_destroy() {
         .header(AUTHORIZATION, format!("Bearer {token}"))
         .body(Body::empty())
         .unwrap();
-    let answer = router::build(world.state.clone()).oneshot(request).await.unwrap();
+    let answer = router::build(world.api_state()).oneshot(request).await.unwrap();
     assert_eq!(answer.headers()[CONTENT_TYPE], "text/event-stream");
     assert_eq!(answer.headers()["cache-control"], "no-cache");
     let mut events = answer.into_body().into_data_stream();
@@ -822,7 +822,7 @@ async fn a_drain_ends_event_streams() {
         .header(AUTHORIZATION, format!("Bearer {token}"))
         .body(Body::empty())
         .unwrap();
-    let answer = router::build(world.state.clone()).oneshot(request).await.unwrap();
+    let answer = router::build(world.api_state()).oneshot(request).await.unwrap();
     world.state.drain.cancel();
     let events = answer.into_body().collect().await.unwrap().to_bytes();
     assert!(String::from_utf8_lossy(&events).contains("pending"));

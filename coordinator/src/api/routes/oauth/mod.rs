@@ -13,11 +13,12 @@ use utoipa_axum::routes;
 
 use crate::api::middleware::rate_limit::by_address;
 use crate::api::pages::{authorize, device as device_page};
+use crate::api::state::ApiState;
 use crate::limits::Limit;
 use crate::state::AppState;
 
 /// The OAuth endpoints. Those that people decide on never answer to other origins' scripts (CORS).
-pub fn routes(state: &AppState) -> OpenApiRouter<AppState> {
+pub fn routes(state: &AppState) -> OpenApiRouter<ApiState> {
     let limit = |limit| middleware::from_fn_with_state((state.clone(), limit), by_address);
     let (public, password, token) =
         (limit(Limit::Public), limit(Limit::Login), limit(Limit::Token));

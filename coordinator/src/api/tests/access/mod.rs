@@ -49,9 +49,9 @@ fn served(router: &axum::Router) -> BTreeSet<(String, String)> {
 #[tokio::test]
 async fn every_route_has_a_rule_and_every_rule_a_route() {
     let world = World::new();
-    let mut all = served(&router::build(world.state.clone()));
+    let mut all = served(&router::build(world.api_state()));
     assert!(all.len() > 50, "{all:?}");
-    all.extend(served(&router::build_for_hosts(world.state.clone())));
+    all.extend(served(&router::build_for_hosts(world.api_state())));
     let ruled: BTreeSet<(String, String)> =
         TABLE.iter().map(|(method, path, _)| ((*method).to_owned(), (*path).to_owned())).collect();
     assert_eq!(ruled.len(), TABLE.len(), "a route is listed twice");

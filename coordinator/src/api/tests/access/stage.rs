@@ -126,7 +126,7 @@ impl Stage {
             .unwrap();
         assert_eq!(made, 1);
         let (api, hosts) =
-            (router::build(world.state.clone()), router::build_for_hosts(world.state.clone()));
+            (router::build(world.api_state()), router::build_for_hosts(world.api_state()));
         Self { world, api, hosts, number: AtomicU64::new(0) }
     }
 
