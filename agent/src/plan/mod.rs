@@ -167,6 +167,8 @@ pub struct Probed {
     pub revision: Revision,
     /// Where it is published.
     pub address: std::net::SocketAddrV4,
+    /// Whether requests go to it, rather than to what it will replace.
+    pub serves: bool,
     /// Whether it serves already, as far as is known: then it counts as answering until probes say
     /// otherwise.
     pub assumed: bool,

@@ -12,7 +12,7 @@
 //! crashed one is started in place: no other container could be there sooner.
 
 use crate::model::container::{Container, ContainerState};
-use crate::model::health::Level;
+use crate::model::health::{Level, Tracker};
 use crate::model::live_table::Target;
 use crate::model::persisted::Serving;
 use crate::model::spec::{RevisionSpec, WorkloadSpec};
@@ -137,7 +137,8 @@ fn adopt_or_switch(state: &mut WorkloadState, view: &View<'_>, desired: &Workloa
     let answers = view.containers.iter().filter(|container| {
         container.runs()
             && !is_leaving(view, container)
-            && container.level() == Some(Level::Healthy)
+            // Not if it answered once and does not any more: Podman may have been away meanwhile.
+            && container.tracker.is_some_and(Tracker::is_steady)
     });
     let answering = answers
         .filter_map(|container| container.identity)
@@ -206,6 +207,7 @@ fn probe(
                 name: container.name.clone(),
                 revision: identity.revision,
                 address,
+                serves,
                 assumed,
             });
         }

@@ -88,6 +88,28 @@ fn an_update_switches_first_and_stops_the_old_one_after_the_drain() {
     assert_eq!(model.running(), [NEW]);
 }
 
+/// While Podman was away, the new container answered once and then hung.
+#[test]
+fn visitors_are_not_switched_to_what_no_longer_answers() {
+    let mut model = Model::new(Some(RunState::Running), App::Answers);
+    model.put(OLD, Slot::A, ContainerState::Running);
+    model.serves(OLD, Slot::A);
+    model.turn();
+    let new = model.name(NEW, Slot::B);
+    let probe = Probe { healthy_after: 1, unhealthy_after: 3, ..Probe::default() };
+    let tracker = model.health.get_mut(&new).unwrap();
+    tracker.record(&probe, ProbeOutcome::Healthy, Timestamp::UNIX_EPOCH);
+    let hung = ProbeOutcome::TimedOut("no answer within 1000 ms".to_owned());
+    tracker.record(&probe, hung, Timestamp::UNIX_EPOCH);
+    assert_eq!(tracker.level(), Level::Healthy);
+    let old = network().address(Index::new(0).unwrap(), Slot::A);
+    let stays = Some(Target::Live { addresses: vec![*old.ip()] });
+    assert_eq!(model.plan().target, stays);
+    let tracker = model.health.get_mut(&new).unwrap();
+    tracker.record(&probe, ProbeOutcome::Healthy, Timestamp::UNIX_EPOCH);
+    assert_ne!(model.plan().target, stays, "it answers again");
+}
+
 #[test]
 fn an_app_that_exits_is_given_up_after_three_starts_quoting_its_log() {
     let mut model = Model::new(Some(RunState::Running), App::Exits);

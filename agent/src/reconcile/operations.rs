@@ -325,6 +325,7 @@ impl<P: Prober, K: Clock> ExecutorObserver for OperationObserver<P, K> {
         let target = Target {
             workload: operation.workload,
             public: operation.desired.as_ref().is_some_and(WorkloadSpec::public),
+            serves: operation.lane == Lane::Serve,
             name: name.to_owned(),
             address,
             probe: probe.clone(),

@@ -175,6 +175,7 @@ impl<W: World> Reconciler<W> {
                 let target = board::Target {
                     workload: workload.id,
                     public: desired.public(),
+                    serves: probed.serves,
                     name: probed.name.clone(),
                     address: probed.address,
                     probe: RevisionSpec::probe_of(desired, probed.revision).clone(),

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use buddo_shared::host_wire::manifest::Strategy;
-use buddo_shared::model::id::Revision;
 use tokio::time::Instant;
 
 use crate::config::Network;
@@ -12,7 +11,7 @@ use crate::model::container::{Container, ContainerState};
 use crate::model::document::Document;
 use crate::model::live_table::{LiveTable, Target};
 use crate::model::persisted::{Persisted, Serving};
-use crate::model::spec::WorkloadSpec;
+use crate::model::spec::{RevisionSpec, WorkloadSpec};
 use crate::model::workload::{Identity, Slot, WorkloadId};
 use crate::plan::EDGE_LAG;
 use crate::plan::state::WorkloadState;
@@ -45,8 +44,7 @@ pub(super) fn resync(
             if let Some(target) = &target {
                 let containers =
                     observed.workloads.get(id).map_or(&[][..], |containers| containers);
-                let (strategy, revision) = (desired.service().strategy, desired.revision());
-                let found = who_served(containers, target, strategy, revision);
+                let found = who_served(containers, target, desired);
                 // The edge uses the table, and the database may not have been written after it: the
                 // table takes precedence where that container runs.
                 let runs =
@@ -128,13 +126,18 @@ fn left_over(
 /// Who served under a table that says `target`, where only containers are left to show it: one at
 /// an address in it, or, while visitors are held, one of an earlier revision that makes room for a
 /// `recreate`: it comes back if the new revision does not answer.
+///
+/// Of several that are down, the fallback's: the coordinator knows that it was live. Without one,
+/// the oldest: a newer one may never have answered, as when its rollout was superseded, and would be
+/// started again for ever.
 fn who_served(
     containers: &[Container],
     target: &Target,
-    strategy: Strategy,
-    wanted: Revision,
+    desired: &WorkloadSpec,
 ) -> Option<Identity> {
     let containers = containers.iter();
+    let strategy = desired.service().strategy;
+    let fallback = RevisionSpec::fallback(desired).map(|fallback| fallback.revision);
     match target {
         Target::Live { addresses } => containers
             .filter(|c| c.address.is_some_and(|a| addresses.contains(a.ip())))
@@ -142,8 +145,8 @@ fn who_served(
         Target::Hold if strategy == Strategy::Recreate => containers
             .filter(|c| matches!(c.state, ContainerState::Exited(_) | ContainerState::Stopping))
             .filter_map(|c| c.identity)
-            .filter(|identity| identity.revision < wanted)
-            .max_by_key(|identity| identity.revision),
+            .filter(|identity| identity.revision < desired.revision())
+            .min_by_key(|identity| (Some(identity.revision) != fallback, identity.revision)),
         Target::Hold | Target::Stopped | Target::Suspended => None,
     }
 }
@@ -151,18 +154,22 @@ fn who_served(
 #[cfg(test)]
 mod tests {
     use std::net::{Ipv4Addr, SocketAddrV4};
+    use std::sync::Arc;
 
     use ContainerState::{Exited, Running};
     use Strategy::{Recreate, Rolling};
-    use buddo_shared::model::id::DeploymentId;
-    use uuid::Uuid;
+    use buddo_shared::host_wire::manifest::{
+        AutoRollback, DeploymentSpec, Fallback, ServiceSpec, Services,
+    };
+    use buddo_shared::model::id::Revision;
 
     use super::*;
+    use crate::testing::{desired, service};
 
     const ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 64, 0, 1);
 
     fn container(revision: u32, state: ContainerState) -> Container {
-        let workload = WorkloadId::app(DeploymentId::new(Uuid::from_u128(7)));
+        let workload = WorkloadId::app(desired(7, "ghcr.io/a/b:1").id);
         let identity = Identity { workload, revision: Revision::new(revision), slot: Slot::A };
         Container {
             name: format!("r{revision}"),
@@ -171,6 +178,21 @@ mod tests {
             address: Some(SocketAddrV4::new(ADDRESS, 8000)),
             process: None,
         }
+    }
+
+    fn wanted(revision: u32, strategy: Strategy, fallback: Option<u32>) -> WorkloadSpec {
+        let services = |revision| {
+            let app = ServiceSpec { revision, strategy, ..service("app", "ghcr.io/a/b:1") };
+            Services::try_from(vec![app]).unwrap()
+        };
+        let revision = Revision::new(revision);
+        let guard = fallback.map(Revision::new).map(|before| {
+            let fallback = Fallback { revision: before, services: services(before) };
+            Box::new(AutoRollback { seconds: 600, fallback })
+        });
+        let base = desired(7, "ghcr.io/a/b:1");
+        let spec = DeploymentSpec { revision, services: services(revision), guard, ..base };
+        WorkloadSpec::of(&Arc::new(spec)).next().unwrap()
     }
 
     #[test]
@@ -187,9 +209,20 @@ mod tests {
             (&Target::Hold, Rolling, container(1, Exited(0)), None),
             (&Target::Stopped, Recreate, container(1, Exited(0)), None),
         ] {
-            let found = who_served(&[container], target, strategy, Revision::new(2));
+            let found = who_served(&[container], target, &wanted(2, strategy, None));
             let found = found.map(|identity| identity.revision);
             assert_eq!(found, expected.map(Revision::new), "{target:?} {strategy:?}");
+        }
+    }
+
+    /// Revision 4 ended at its start and was superseded before it was given up.
+    #[test]
+    fn without_a_database_a_superseded_rollout_is_not_taken_for_what_served() {
+        let down = [container(2, Exited(0)), container(3, Exited(0)), container(4, Exited(1))];
+        for (fallback, expected) in [(Some(3), 3), (Some(2), 2), (None, 2)] {
+            let found = who_served(&down, &Target::Hold, &wanted(5, Recreate, fallback));
+            let found = found.map(|identity| identity.revision);
+            assert_eq!(found, Some(Revision::new(expected)), "{fallback:?}");
         }
     }
 }

@@ -52,9 +52,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use coordinator::Keys;
 use run::Failure;
 
-/// Seeds in each run of the tests. 10,000 once seed 7201 is mended: since deployments have several
-/// services, its app-0 stays `Starting` instead of `Failed` after its container ended three times.
-const SEEDS: u64 = 7_000;
+/// Seeds in each run of the tests.
+const SEEDS: u64 = 10_000;
 
 fn from_environment(name: &str, default: u64) -> u64 {
     match std::env::var(name) {

@@ -290,6 +290,15 @@ impl Run {
         // second look at secrets made, half a minute after the agent began.
         let late = self.world.with(|state| state.late_until).unwrap_or_else(Instant::now);
         self.pass(late.duration_since(Instant::now()) + Duration::from_secs(95)).await?;
+        // Restarts are counted until ten minutes pass without one, which is then reported.
+        for _ in 0..11 {
+            let shown = self.agent.as_ref().and_then(|agent| agent.snapshot.borrow().clone());
+            let mut shown = shown.iter().flat_map(|host| &host.deployments);
+            if !shown.any(|deployment| deployment.status.restarts > 0) {
+                break;
+            }
+            self.pass(Duration::from_mins(1)).await?;
+        }
         let before = self.world.with(|state| seen(state));
         self.pass(IDLE).await?;
         let after = self.world.with(|state| seen(state));

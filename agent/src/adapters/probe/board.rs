@@ -25,12 +25,18 @@ use crate::ports::Prober;
 /// about as much as the probe itself.
 const TICK: Duration = Duration::from_millis(250);
 
+/// At least this often is probed what does not serve yet.
+const STANDBY: Duration = Duration::from_millis(500);
+
 /// A container to be probed, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
     pub workload: WorkloadId,
     /// Whether it is of its deployment's public service, whose checks are reported.
     pub public: bool,
+    /// Whether requests go to it. One that is to take over is probed often until it does, so that
+    /// it takes over only while it answers.
+    pub serves: bool,
     pub name: String,
     /// Where it is published.
     pub address: SocketAddrV4,
@@ -41,7 +47,7 @@ pub struct Target {
 impl Target {
     /// Whether a task that probes `other` does what one for this would do.
     fn is_probed_like(&self, other: &Self) -> bool {
-        let Self { workload, public: _, name, address, probe } = self;
+        let Self { workload, public: _, serves: _, name, address, probe } = self;
         (workload, name, address, probe)
             == (&other.workload, &other.name, &other.address, &other.probe)
     }
@@ -119,7 +125,7 @@ impl<P: Prober, K: Clock> Probes<P, K> {
             let mut board = self.board();
             match board.entries.get_mut(&target.name) {
                 Some(entry) if entry.target.is_probed_like(&target) => {
-                    if entry.target.public != target.public {
+                    if *entry.target != target {
                         entry.target = Arc::new(target);
                     }
                 }
@@ -173,11 +179,17 @@ impl<P: Prober, K: Clock> Probes<P, K> {
     fn record(&self, target: &Target, round: u64, outcome: ProbeOutcome) -> Option<Instant> {
         let mut board = self.board();
         let entry = board.entries.get_mut(&target.name).filter(|entry| entry.round == round)?;
-        if entry.tracker.record(&target.probe, outcome, self.0.clock.now()) {
+        let (before, serves) = (entry.tracker.is_steady(), entry.target.serves);
+        let is_new = entry.tracker.record(&target.probe, outcome, self.0.clock.now());
+        if is_new || !serves && before != entry.tracker.is_steady() {
             self.0.wake.notify_one();
         }
         let delay = entry.tracker.next_delay(&target.probe, (self.0.jitter)());
-        let due = Instant::now() + delay;
+        let now = Instant::now();
+        if !serves {
+            return Some(now + delay.min(STANDBY));
+        }
+        let due = now + delay;
         // Quickly confirm a first failure, and quickly serve whoever waits for a start.
         Some(if entry.tracker.is_steady() { self.tick_after(due) } else { due })
     }
@@ -228,6 +240,7 @@ mod tests {
         Target {
             workload: WorkloadId::app(DeploymentId::new(Uuid::from_u128(1))),
             public: true,
+            serves: true,
             name: name.to_owned(),
             address: "127.64.0.1:8000".parse().unwrap(),
             probe: Probe::default(),
@@ -297,6 +310,23 @@ mod tests {
         assert!((40..=81).contains(&ticks.len()), "{} wake-ups", ticks.len());
         let apart = |at: &Instant| at.duration_since(first).as_millis() % TICK.as_millis();
         assert!(asked.iter().all(|at| matches!(apart(at), 0 | 1 | 249)), "not on the ticks");
+    }
+
+    /// Podman may not answer for a while, and the app may end meanwhile.
+    #[tokio::test(start_paused = true)]
+    async fn what_is_to_take_over_is_probed_often_until_it_does() {
+        let (probes, answers) = probes();
+        let asked = async || {
+            answers.0.lock().unwrap().clear();
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            answers.0.lock().unwrap().len()
+        };
+        probes.begin(Target { serves: false, ..target("a") }, Level::Starting);
+        assert!((19..=21).contains(&asked().await));
+        probes.keep(vec![(target("a"), Level::Starting)], &BTreeSet::new());
+        asked().await;
+        assert!(asked().await <= 2, "it serves");
+        assert_eq!(probes.snapshot()["a"].level(), Level::Healthy, "and stays known");
     }
 
     /// Somebody waits for a starting container: it does not have to wait for a tick.
