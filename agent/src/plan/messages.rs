@@ -81,6 +81,18 @@ pub fn never_healthy(port: Port, seconds: u64, reason: Option<&str>) -> Failure 
     )
 }
 
+/// It answered, and not reliably enough to be sent visitors.
+pub fn not_healthy_for_long(port: Port, reason: Option<&str>) -> Failure {
+    let reason = reason.and_then(last_line).unwrap_or_else(|| "its probes failed".to_owned());
+    failure(
+        "never_healthy",
+        format!(
+            "the app answered on port {port} and stopped before it got its first request: {reason}"
+        ),
+        "look in the app's log for why it stops answering, correct it and deploy again".to_owned(),
+    )
+}
+
 /// The host cannot enforce the tier's limits.
 pub fn limits_not_enforced() -> Failure {
     failure(

@@ -172,6 +172,8 @@ fn advance(
     };
     let revision = wanted.revision;
     let attempt = state.attempt_at(revision);
+    // One that answered has its port, whatever became of it since.
+    attempt.torn &= !has_answered(container);
     if attempt.torn || container.is_unreachable() && attempt.removed < MAX_REMOVALS {
         let started = attempt.started.filter(|_| container.state == ContainerState::Running);
         let due = started.map_or(view.now, |started| started + TORN);
@@ -194,7 +196,7 @@ fn advance(
         }
         ContainerState::Running => {
             let started = *attempt.started.get_or_insert(view.now);
-            plan.wake_at(started + deadline(wanted.probe));
+            plan.wake_at(started + patience(container, wanted));
         }
         ContainerState::Stopping => {
             let since = state.stopping_since(name, view.now);
@@ -202,6 +204,17 @@ fn advance(
         }
         ContainerState::Broken => remove_at(state, view, plan, revision, name, view.now),
     }
+}
+
+/// How long a candidate may take to be one that visitors can be sent to. One that answered and does
+/// not now has as long again: it may only have missed a probe while Podman, or its host, was slow.
+fn patience(container: Seen<'_>, wanted: &RevisionSpec<'_>) -> Duration {
+    let deadline = deadline(wanted.probe);
+    if has_answered(container) { deadline * 2 } else { deadline }
+}
+
+fn has_answered(container: Seen<'_>) -> bool {
+    matches!(container.level(), Some(Level::Healthy | Level::Unhealthy))
 }
 
 /// Removes a candidate that no step can repair, at `due` or once a failed removal is retried.
@@ -242,7 +255,8 @@ fn verdict(
         return Some(messages::exited_at_start(ending, attempt.exits, wanted.limits));
     }
     let started = attempt.started?;
-    if view.now.duration_since(started) < deadline(wanted.probe) || view.busy.roll.is_some() {
+    let patience = candidate.map_or_else(|| deadline(wanted.probe), |c| patience(c, wanted));
+    if view.now.duration_since(started) < patience || view.busy.roll.is_some() {
         return None;
     }
     let seconds = deadline(wanted.probe).as_secs();
@@ -253,7 +267,11 @@ fn verdict(
         }
         (Some(container), _) if container.runs() => {
             let reason = container.tracker.and_then(|t| t.reason.as_deref());
-            Some(messages::never_healthy(wanted.port, seconds, reason))
+            Some(if has_answered(container) {
+                messages::not_healthy_for_long(wanted.port, reason)
+            } else {
+                messages::never_healthy(wanted.port, seconds, reason)
+            })
         }
         (Some(_), Some(ending)) => {
             Some(messages::exited_at_start(ending, attempt.exits, wanted.limits))

@@ -137,7 +137,7 @@ fn adopt_or_switch(state: &mut WorkloadState, view: &View<'_>, desired: &Workloa
     let answers = view.containers.iter().filter(|container| {
         container.runs()
             && !is_leaving(view, container)
-            // Not if it answered once and does not any more: Podman may have been away meanwhile.
+            // Its last probe must be good: it may have ended or hung while Podman was away.
             && container.tracker.is_some_and(Tracker::is_steady)
     });
     let answering = answers

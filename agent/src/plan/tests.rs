@@ -107,7 +107,36 @@ fn visitors_are_not_switched_to_what_no_longer_answers() {
     assert_eq!(model.plan().target, stays);
     let tracker = model.health.get_mut(&new).unwrap();
     tracker.record(&probe, ProbeOutcome::Healthy, Timestamp::UNIX_EPOCH);
-    assert_ne!(model.plan().target, stays, "it answers again");
+    let new = network().address(Index::new(0).unwrap(), Slot::B);
+    let switched = Some(Target::Live { addresses: vec![*new.ip()] });
+    assert_eq!(model.plan().target, switched, "it answers again");
+}
+
+/// Its deadline passes while Podman is away, and the probe before the next pass is missed.
+#[test]
+fn what_answered_before_its_deadline_has_as_long_again_to_answer_reliably() {
+    let probe = Probe { healthy_after: 1, unhealthy_after: 3, ..Probe::default() };
+    let hung = || ProbeOutcome::TimedOut("no answer within 1000 ms".to_owned());
+    let mut model = Model::new(Some(RunState::Running), App::Silent);
+    model.turn();
+    model.turn();
+    let name = model.name(NEW, Slot::A);
+    let outcome = |model: &mut Model, outcome| {
+        let tracker = model.health.get_mut(&name).unwrap();
+        tracker.record(&probe, outcome, Timestamp::UNIX_EPOCH);
+    };
+    outcome(&mut model, ProbeOutcome::Healthy);
+    outcome(&mut model, hung());
+    let begun = model.now;
+    model.now += deadline(&probe);
+    let plan = model.plan();
+    assert_eq!((plan.phase, plan.failure), (Phase::Probing, None));
+    assert!(plan.wake.is_some_and(|wake| wake > model.now), "the pass would spin");
+    // One that goes on like this is given up all the same.
+    model.now = begun + deadline(&probe) * 2;
+    let failure = model.plan().failure.unwrap();
+    assert_eq!(failure.code, "never_healthy");
+    assert!(failure.cause.contains("answered on port"), "{}", failure.cause);
 }
 
 #[test]

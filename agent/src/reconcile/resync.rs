@@ -129,7 +129,8 @@ fn left_over(
 ///
 /// Of several that are down, the fallback's: the coordinator knows that it was live. Without one,
 /// the oldest: a newer one may never have answered, as when its rollout was superseded, and would be
-/// started again for ever.
+/// started again for ever. One older than what served, which Podman would not remove, is at least
+/// known to have served.
 fn who_served(
     containers: &[Container],
     target: &Target,
@@ -219,7 +220,7 @@ mod tests {
     #[test]
     fn without_a_database_a_superseded_rollout_is_not_taken_for_what_served() {
         let down = [container(2, Exited(0)), container(3, Exited(0)), container(4, Exited(1))];
-        for (fallback, expected) in [(Some(3), 3), (Some(2), 2), (None, 2)] {
+        for (fallback, expected) in [(Some(3), 3), (Some(2), 2), (Some(1), 2), (None, 2)] {
             let found = who_served(&down, &Target::Hold, &wanted(5, Recreate, fallback));
             let found = found.map(|identity| identity.revision);
             assert_eq!(found, Some(Revision::new(expected)), "{fallback:?}");

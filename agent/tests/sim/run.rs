@@ -290,7 +290,7 @@ impl Run {
         // second look at secrets made, half a minute after the agent began.
         let late = self.world.with(|state| state.late_until).unwrap_or_else(Instant::now);
         self.pass(late.duration_since(Instant::now()) + Duration::from_secs(95)).await?;
-        // Restarts are counted until ten minutes pass without one, which is then reported.
+        // The count of restarts returns to zero after ten minutes without one, which is reported.
         for _ in 0..11 {
             let shown = self.agent.as_ref().and_then(|agent| agent.snapshot.borrow().clone());
             let mut shown = shown.iter().flat_map(|host| &host.deployments);

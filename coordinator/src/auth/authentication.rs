@@ -23,7 +23,7 @@ use crate::process::secret_file::{self, SecretFileError};
 use crate::store::Store;
 use crate::store::cache::Cache;
 
-/// Passwords, logins, tokens and the throttling of guesses. It has its own handles of the store and
+/// Passwords, logins, tokens and the throttling of guesses. It has its own handles to the store and
 /// the clock, because the state that use cases share holds this and cannot be passed to it.
 pub struct Authentication {
     /// Signs and checks logins.

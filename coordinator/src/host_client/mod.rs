@@ -7,8 +7,8 @@
 //!                                    └─► a permit ─► one stream: upload ══► agent ══► ResponseBody
 //! ```
 //!
-//! Only the session that opened a connection can push over it, since it alone knows whether this
-//! process holds the host's lease. Everybody else gets a handle, which reads.
+//! Only the session that opened a connection has permits for pushes, since it alone knows whether
+//! this process holds the host's lease. Everybody else gets a handle, meant for reads.
 //!
 //! A stream that nobody reads holds its own window and nothing else. That works only while the
 //! window of the connection holds the windows of all streams together: were it smaller, a few

@@ -129,7 +129,7 @@ impl Connection {
         &self.handle
     }
 
-    /// As [`HostHandle::call`], for documents and reports, which no reader keeps waiting.
+    /// Like [`HostHandle::call`], for documents and reports, which no reader keeps waiting.
     pub(crate) async fn push(
         &self,
         operation: &'static str,

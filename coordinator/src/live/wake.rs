@@ -40,8 +40,8 @@ impl Wake {
         self.joined.notify_one();
     }
 
-    /// Waits for a host to join.
-    pub async fn until_joined(&self) {
+    /// Waits for a host to join. For one waiter: each join is told once.
+    pub(crate) async fn until_joined(&self) {
         self.joined.notified().await;
     }
 }

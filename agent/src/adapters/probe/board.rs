@@ -1,8 +1,8 @@
 //! The probing tasks: one per watched container, and the board that shows their results.
 //!
-//! A task writes its outcomes to the board and wakes the reconciler only when a level changed. A
-//! host with a thousand apps spends most of its idle time here, so a sleeping task is kept small,
-//! and those due at about the same time are woken together.
+//! A task writes its outcomes to the board and wakes the reconciler only when a level changed, or
+//! what does not serve yet answers again. A host with a thousand apps spends most of its idle time
+//! here, so a sleeping task is kept small, and those due at about the same time are woken together.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddrV4;
@@ -25,7 +25,7 @@ use crate::ports::Prober;
 /// about as much as the probe itself.
 const TICK: Duration = Duration::from_millis(250);
 
-/// At least this often is probed what does not serve yet.
+/// What does not serve yet is probed at least this often.
 const STANDBY: Duration = Duration::from_millis(500);
 
 /// A container to be probed, and how.
@@ -34,8 +34,8 @@ pub struct Target {
     pub workload: WorkloadId,
     /// Whether it is of its deployment's public service, whose checks are reported.
     pub public: bool,
-    /// Whether requests go to it. One that is to take over is probed often until it does, so that
-    /// it takes over only while it answers.
+    /// Whether requests go to it. Until then it is probed often, because it may take over only while
+    /// it answers.
     pub serves: bool,
     pub name: String,
     /// Where it is published.
@@ -92,7 +92,8 @@ impl<P, K> Clone for Probes<P, K> {
 }
 
 impl<P: Prober, K: Clock> Probes<P, K> {
-    /// No probes yet; `wake` is notified when a level changes.
+    /// No probes yet; `wake` is notified when a level changes, or what does not serve yet answers
+    /// again.
     pub fn new(prober: Arc<P>, clock: Arc<K>, jitter: Jitter, wake: Arc<Notify>) -> Self {
         let (board, begun) = (Mutex::default(), Instant::now());
         Self(Arc::new(Inner { prober, clock, jitter, wake, board, begun }))
@@ -148,8 +149,11 @@ impl<P: Prober, K: Clock> Probes<P, K> {
     /// The names of those that do not answer, as far as known: they may have ended.
     pub fn unanswered(&self) -> Vec<String> {
         let board = self.board();
-        let silent = |level| matches!(level, Level::Starting | Level::Unhealthy);
-        let silent = board.entries.iter().filter(|(_, entry)| silent(entry.tracker.level()));
+        let silent = |entry: &Entry| match entry.tracker.level() {
+            Level::Starting | Level::Unhealthy => true,
+            Level::Assumed | Level::Healthy => !entry.target.serves && !entry.tracker.is_steady(),
+        };
+        let silent = board.entries.iter().filter(|(_, entry)| silent(entry));
         silent.map(|(name, _)| name.clone()).collect()
     }
 
@@ -181,7 +185,7 @@ impl<P: Prober, K: Clock> Probes<P, K> {
         let entry = board.entries.get_mut(&target.name).filter(|entry| entry.round == round)?;
         let (before, serves) = (entry.tracker.is_steady(), entry.target.serves);
         let is_new = entry.tracker.record(&target.probe, outcome, self.0.clock.now());
-        if is_new || !serves && before != entry.tracker.is_steady() {
+        if is_new || !serves && !before && entry.tracker.is_steady() {
             self.0.wake.notify_one();
         }
         let delay = entry.tracker.next_delay(&target.probe, (self.0.jitter)());
@@ -208,6 +212,7 @@ mod tests {
 
     use buddo_runtime::clock::SystemClock;
     use buddo_shared::model::id::DeploymentId;
+    use futures_util::FutureExt as _;
     use uuid::Uuid;
 
     use super::*;
@@ -324,9 +329,32 @@ mod tests {
         probes.begin(Target { serves: false, ..target("a") }, Level::Starting);
         assert!((19..=21).contains(&asked().await));
         probes.keep(vec![(target("a"), Level::Starting)], &BTreeSet::new());
+        assert_eq!(probes.snapshot()["a"].level(), Level::Healthy, "it stays known");
         asked().await;
         assert!(asked().await <= 2, "it serves");
-        assert_eq!(probes.snapshot()["a"].level(), Level::Healthy, "and stays known");
+    }
+
+    /// It missed one probe, at which the reconciler may just have looked.
+    #[tokio::test(start_paused = true)]
+    async fn the_reconciler_hears_when_what_is_to_take_over_answers_again() {
+        let wake = Arc::new(Notify::new());
+        let (answers, clock) = (Arc::<Answers>::default(), Arc::new(SystemClock));
+        let probes = Probes::new(answers, clock, Arc::new(|| 0.5), Arc::clone(&wake));
+        let late = || ProbeOutcome::TimedOut("no answer within 1000 ms".to_owned());
+        for serves in [false, true] {
+            let target = Target { serves, ..target("a") };
+            // Its own task does not get to run.
+            probes.begin(target.clone(), Level::Starting);
+            let round = probes.board().rounds;
+            let mut woken = Vec::new();
+            for outcome in [ProbeOutcome::Healthy, late(), ProbeOutcome::Healthy] {
+                probes.record(&target, round, outcome);
+                woken.push(wake.notified().now_or_never().is_some());
+                let doubted = !probes.unanswered().is_empty();
+                assert_eq!(doubted, !serves && woken.len() == 2, "{serves} {woken:?}");
+            }
+            assert_eq!(woken, [true, false, !serves]);
+        }
     }
 
     /// Somebody waits for a starting container: it does not have to wait for a tick.
