@@ -4,6 +4,7 @@
 //! wrong type or an unusable value is refused with the key's name and what to write.
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -172,6 +173,15 @@ pub struct Drain {
     pub before_stop: Duration,
     /// From SIGTERM to SIGKILL.
     pub stop_grace: Duration,
+}
+
+impl Drain {
+    /// Valid times from the switch to SIGTERM. Within the least, the edge learns of the switch and
+    /// requests that were on their way arrive.
+    pub const BEFORE_STOP: RangeInclusive<Duration> =
+        Duration::from_millis(1_200)..=Duration::from_hours(1);
+    /// Maximum time from SIGTERM to SIGKILL.
+    pub const MOST_GRACE: Duration = Duration::from_mins(5);
 }
 
 /// What the host offers to containers.

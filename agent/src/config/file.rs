@@ -12,13 +12,8 @@ use super::{
     SpecialAddresses,
 };
 
-/// Caddy asks the resolver this often; see the zone's route file.
-const REFRESH: Duration = Duration::from_millis(200);
-/// Minimum time from a switch to the old container's SIGTERM.
-const LEAST_DRAIN: Duration = Duration::from_millis(1_200);
 /// Each slot has an address for every index (16 bits).
 const LAST_OF_RANGE: u32 = u16::MAX as u32;
-const _: () = assert!(LEAST_DRAIN.as_millis() == REFRESH.as_millis() + 1_000);
 
 /// Why a configuration is rejected.
 #[derive(Debug, thiserror::Error)]
@@ -325,19 +320,22 @@ fn resolver(
 
 fn drain(raw: &RawDrain) -> Result<Drain, ConfigError> {
     let before_stop = Duration::from_millis(raw.before_stop_ms.unwrap_or(10_000));
-    if before_stop < LEAST_DRAIN || before_stop > Duration::from_hours(1) {
+    let range = Drain::BEFORE_STOP;
+    if !range.contains(&before_stop) {
+        let (least, most) = (range.start().as_millis(), range.end().as_millis());
         return Err(ConfigError::Value {
             key: "drain.before_stop_ms",
-            problem: format!("is {}", before_stop.as_millis()),
-            fix: "write 1200 to 3600000: requests already on their way must reach the old container",
+            problem: format!("is {}, not {least} to {most}", before_stop.as_millis()),
+            fix: "correct it: requests already on their way must reach the old container",
         });
     }
     let stop_grace = Duration::from_millis(raw.stop_grace_ms.unwrap_or(10_000));
-    if stop_grace > Duration::from_mins(5) {
+    if stop_grace > Drain::MOST_GRACE {
+        let most = Drain::MOST_GRACE.as_millis();
         return Err(ConfigError::Value {
             key: "drain.stop_grace_ms",
-            problem: format!("is {}", stop_grace.as_millis()),
-            fix: "write at most 300000",
+            problem: format!("is {}, more than {most}", stop_grace.as_millis()),
+            fix: "write a smaller number",
         });
     }
     Ok(Drain { before_stop, stop_grace })

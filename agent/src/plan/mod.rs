@@ -61,6 +61,8 @@ use crate::plan::state::{Stock, WorkloadState};
 /// How long the edge may still use the previous table: Caddy's refresh time, plus a margin for a
 /// query under way.
 pub const EDGE_LAG: Duration = EDGE_REFRESH.saturating_add(Duration::from_millis(80));
+// Nothing is stopped that the edge may still send visitors to.
+const _: () = assert!(Drain::BEFORE_STOP.start().as_millis() > EDGE_LAG.as_millis());
 
 /// What holds for all workloads of the host.
 #[derive(Debug, Clone)]

@@ -1,19 +1,51 @@
 //! Entries of the audit log.
 
 use buddo_shared::model::id::{AccountId, DeploymentId};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::auth::access::DeployCheck;
 use crate::crypto::random;
+use crate::domain::failure::Failure;
 use crate::state::Services;
 use crate::store::contract::{Action, AuditRow, AuditStatus, NewAudit};
+use crate::store::{StoreError, Tables};
 
 /// The detail that names the act which ended a deploy in progress.
 const SUPERSEDED_BY: &str = "superseded_by";
 
-/// Why a deploy in progress has ended.
-pub(super) fn superseded(by: Action, cause: &str) -> Value {
-    json!({ "cause": cause, SUPERSEDED_BY: by.as_str() })
+/// How a deploy in progress ends.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum DeployEnd<'a> {
+    /// It is live.
+    Completed,
+    /// Its host gave it up.
+    Failed(&'a Failure),
+    /// Another act came before it could be either.
+    Superseded { by: Action, cause: &'a str },
+}
+
+/// Ends a deployment's deploy in progress in the log, if there is one; returns whether there was.
+pub(super) fn end_deploy(
+    tables: &mut dyn Tables,
+    id: DeploymentId,
+    end: DeployEnd<'_>,
+    at: Timestamp,
+) -> Result<bool, StoreError> {
+    let (status, details) = match end {
+        DeployEnd::Completed => (AuditStatus::Completed, None),
+        DeployEnd::Failed(failure) => (AuditStatus::Failed, Some(of_failure(failure))),
+        DeployEnd::Superseded { by, cause } => {
+            let details = json!({ "cause": cause, SUPERSEDED_BY: by.as_str() });
+            (AuditStatus::Failed, Some(details))
+        }
+    };
+    tables.finish_deploy(id, status, at, details.as_ref())
+}
+
+/// A failure as details of an entry.
+pub(super) fn of_failure(failure: &Failure) -> Value {
+    json!({ "code": failure.code, "cause": failure.cause, "fix": failure.fix })
 }
 
 /// The outcome of an act, in one word. The log knows `completed` and `failed`, and its entries are

@@ -149,7 +149,7 @@ pub struct Profile {
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct VerifyEmail {
-    /// The token of the mail's link; single use, 24 h.
+    /// The token of the mail's link; single use, 24 hours.
     #[schema(value_type = String)]
     #[serde(serialize_with = "exposed")]
     pub token: Secret,

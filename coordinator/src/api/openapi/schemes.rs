@@ -15,7 +15,7 @@ The `type` of each is an entry of `/docs/errors`. The token endpoint and its sib
 of RFC 6749. A path that does not exist is 404 `not_found`, a method that a path does not have 405 \
 `method_not_allowed` with `Allow`.
 
-**Limits.** A request's head has at most 64 KiB and 100 headers, its body 1 MiB; JSON is nested at most \
+**Limits.** A request's head has at most 64 KiB (32 KiB over HTTP/2) and 100 headers, its body 1 MiB; JSON is nested at most \
 127 deep. A body that does not arrive within 10 seconds is 408. Answers of limited endpoints say what \
 is left in `RateLimit` and `RateLimit-Policy`; more is 429 with `Retry-After`.
 

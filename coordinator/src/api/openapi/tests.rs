@@ -12,7 +12,26 @@ use crate::api::router;
 use crate::auth::access::Right;
 use crate::auth::access::policy::{self, Rule};
 use crate::domain::identity::{KeyScope, OrgRole, Scope, TeamRole};
+use crate::domain::mailed_link;
 use crate::testing::World;
+
+/// What the document says of mailed links, and what holds.
+#[tokio::test]
+async fn the_document_states_the_lifetimes_of_mailed_links() {
+    let document = document(&World::new()).await;
+    let token = |schema: &str| {
+        let told = &document["components"]["schemas"][schema]["properties"]["token"]["description"];
+        told.as_str().unwrap().to_owned()
+    };
+    let forgot = &document["paths"]["/api/auth/forgot-password"]["post"]["description"];
+    for (text, lifetime) in [
+        (token("VerifyEmail"), mailed_link::VERIFICATION),
+        (token("AcceptInvitation"), mailed_link::INVITATION),
+        (forgot.as_str().unwrap().replace('\n', " "), mailed_link::ACCOUNT_CHANGE),
+    ] {
+        assert!(text.contains(&lifetime.to_string()), "{lifetime}: {text}");
+    }
+}
 
 const METHODS: [&str; 6] = ["get", "post", "put", "patch", "delete", "options"];
 

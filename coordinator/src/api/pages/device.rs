@@ -24,7 +24,7 @@ use crate::api::extract::form::{ApiForm, ApiQuery};
 use crate::api::problem::ApiError;
 use crate::api::state::ApiState;
 use crate::auth::token::UserCode;
-use crate::service::oauth::{self, Decided, DeviceRequest};
+use crate::service::oauth::{self, DEVICE_CODE_LIFETIME, Decided, DeviceRequest};
 
 /// The code, in the link and from the form.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
@@ -188,8 +188,11 @@ fn same_code(code: &str) -> String {
 }
 
 fn code_form(state: &ApiState, session: &Session, code: &str, is_wrong: bool) -> Response {
-    let text = "No device waits with this code. Check it, or start again on the device: codes \
-                live for ten minutes and work once.";
+    let minutes = DEVICE_CODE_LIFETIME.as_mins();
+    let text = format!(
+        "No device waits with this code. Check it, or start again on the device: codes live for \
+         {minutes} minutes and work once."
+    );
     let values = context! {
         username => session.account.username.as_str(),
         code,

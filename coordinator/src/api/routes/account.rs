@@ -71,7 +71,7 @@ fn repeated(request: Reauthentication) -> Repeated {
 
 /// Ask for a mail by which a new password can be chosen
 ///
-/// The answer is the same for an address that nobody has. The link in the mail works once, for an
+/// The answer is the same for an address that nobody has. The link in the mail works once, for one
 /// hour.
 #[utoipa::path(
     post,

@@ -114,7 +114,10 @@ impl DeployCheck {
             (None, Reach::Own) => own_team(self.actor),
             (None, Reach::Every) => {
                 let all = tables.standings_of(self.actor)?;
-                return Ok(all.into_iter().map(|standing| standing.team.id).collect());
+                // What the role allows is decided here; the list is only where to look.
+                let may = |role| role >= Right::Read.role();
+                let all = all.into_iter().filter(|standing| standing.role().is_some_and(may));
+                return Ok(all.map(|standing| standing.team.id).collect());
             }
         };
         self.in_team(tables, one, Right::Read)?;

@@ -7,7 +7,7 @@ use crate::domain::identity::HashedToken;
 
 /// Consonants only, so that no words appear; easily confused ones are left out.
 const ALPHABET: &[u8; 20] = b"BCDFGHJKLMNPQRSTVWXZ";
-/// 20^8: about 34 bits, against somebody who may try 60 a minute for ten minutes.
+/// 20^8: about 34 bits, against somebody who may try 60 a minute for 15 minutes.
 const LENGTH: usize = 8;
 
 /// A user code. It grants nothing by itself: it names a request that a logged-in user then decides

@@ -4,7 +4,7 @@
 //! forgot ─► reset_requests (the same row for known and unknown) ─ 200, always
 //!                │ the mail task: admit
 //!                ▼
-//!           the account's mail, 3 an hour ─► link, 1 hour ─► reset: every login and token ends
+//!           the account's mail, 3 an hour ─► a link ─► reset: every login and token ends
 //! ```
 
 use buddo_shared::model::id::AccountId;

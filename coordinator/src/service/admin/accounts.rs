@@ -14,7 +14,7 @@ use crate::crypto::random;
 use crate::domain::deployment::Outline;
 use crate::domain::identity::Email;
 use crate::domain::lifecycle::{Event, Status};
-use crate::service::audit;
+use crate::service::audit::{self, DeployEnd};
 use crate::store::contract::{
     Account, AccountAct, Action, AuditStatus, MailKind, NewAudit, Suspension,
 };
@@ -301,8 +301,8 @@ fn turn_one(
         }
     } else {
         stopped_at = Some(context.now);
-        let why = audit::superseded(action, "suspended before it was live");
-        tables.finish_deploy(id, AuditStatus::Failed, context.now, Some(&why))?;
+        let end = DeployEnd::Superseded { by: action, cause: "suspended before it was live" };
+        audit::end_deploy(tables, id, end, context.now)?;
     }
     tables.set_run(id, lifecycle, to, stopped_at)?;
     tables.bump_generation(outline.host)?;

@@ -16,7 +16,7 @@ use crate::domain::deployment::{Deployment, Outline};
 use crate::domain::history::is_near;
 use crate::domain::lifecycle::Event;
 use crate::domain::revision::RevisionRecord;
-use crate::service::audit;
+use crate::service::audit::{self, DeployEnd};
 use crate::state::{AppState, Services};
 use crate::store::contract::{Action, AuditStatus, NewAudit};
 use crate::store::{StoreError, Tables};
@@ -207,8 +207,8 @@ where
     }
     deployment.lifecycle.apply(act.event)?;
     let details = change(tables, services, &mut deployment)?;
-    let why = audit::superseded(act.action, act.supersedes);
-    tables.finish_deploy(id, AuditStatus::Failed, services.clock.now(), Some(&why))?;
+    let end = DeployEnd::Superseded { by: act.action, cause: act.supersedes };
+    audit::end_deploy(tables, id, end, services.clock.now())?;
     let done = audit::of_operator(services, id, act.action, check, details);
     tables.insert_audit(&done)?;
     if brings_up {
@@ -230,8 +230,8 @@ pub(super) fn destroy_outlined(
     let mut lifecycle = outline.lifecycle;
     lifecycle.apply(DESTROY.event)?;
     tables.erase_env(outline.id)?;
-    let why = audit::superseded(DESTROY.action, DESTROY.supersedes);
-    tables.finish_deploy(outline.id, AuditStatus::Failed, done.at, Some(&why))?;
+    let end = DeployEnd::Superseded { by: DESTROY.action, cause: DESTROY.supersedes };
+    audit::end_deploy(tables, outline.id, end, done.at)?;
     tables.insert_audit(done)?;
     tables.set_destroyed(outline.id, lifecycle, done.at)?;
     tables.bump_generation(outline.host)?;

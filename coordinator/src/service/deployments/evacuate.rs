@@ -26,7 +26,7 @@ use crate::domain::deployment::Deployment;
 use crate::domain::lifecycle::Event;
 use crate::domain::revision::RevisionRecord;
 use crate::domain::scheduler::NoRoom;
-use crate::service::audit;
+use crate::service::audit::{self, DeployEnd};
 use crate::service::deployments::placement::{self, Search};
 use crate::store::contract::{Action, AuditStatus, Host, NewAudit};
 use crate::store::{StoreError, Tables};
@@ -194,8 +194,9 @@ fn carry(
 ) -> Result<HostId, StoreError> {
     let id = deployment.id;
     if deployment.run == RunState::Running {
-        let why = audit::superseded(Action::Deploy, "moved to another host before it was live");
-        tables.finish_deploy(id, AuditStatus::Failed, mover.now, Some(&why))?;
+        let cause = "moved to another host before it was live";
+        let end = DeployEnd::Superseded { by: Action::Deploy, cause };
+        audit::end_deploy(tables, id, end, mover.now)?;
         let name = tables.reach(to)?.map(|host| host.name);
         let details = json!({ "cause": "evacuation", "from": from.name, "to": name });
         let (action, pending) = (Action::Deploy, AuditStatus::Pending);

@@ -24,13 +24,13 @@ use buddo_shared::model::id::{DeploymentId, HostId, Revision};
 use buddo_shared::model::workload::ServiceName;
 use jiff::Timestamp;
 use judge::{Others, Verdict, judge};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::domain::deployment::Deployment;
 use crate::domain::failure::Failure;
 use crate::domain::history::is_near;
 use crate::domain::lifecycle::Status;
-use crate::service::audit;
+use crate::service::audit::{self, DeployEnd};
 use crate::state::{AppState, Services};
 use crate::store::contract::{Action, AuditStatus};
 use crate::store::{StoreError, Tables};
@@ -351,23 +351,20 @@ fn settle(
     tables.update_deployment(&deployment)?;
     match verdict {
         Verdict::Continues => Ok(()),
-        Verdict::Live => {
-            tables.finish_deploy(status.id, AuditStatus::Completed, now, None).map(drop)
-        }
+        Verdict::Live => audit::end_deploy(tables, status.id, DeployEnd::Completed, now).map(drop),
         Verdict::GaveUp(failure) => {
-            let details = details(&failure);
-            let ended =
-                tables.finish_deploy(status.id, AuditStatus::Failed, now, Some(&details))?;
+            let ended = audit::end_deploy(tables, status.id, DeployEnd::Failed(&failure), now)?;
             // One that was live for long has no pending audit entry.
             if !ended && told.first_failed {
                 let (action, failed) = (Action::Deploy, AuditStatus::Failed);
+                let details = audit::of_failure(&failure);
                 let entry = audit::of_platform(services, status.id, action, failed, details);
                 tables.insert_audit(&entry)?;
             }
             Ok(())
         }
         Verdict::PutBack { failure, to } => {
-            tables.finish_deploy(status.id, AuditStatus::Failed, now, Some(&details(&failure)))?;
+            audit::end_deploy(tables, status.id, DeployEnd::Failed(&failure), now)?;
             rolled_back_to(tables, services, status, &failure, to)
         }
     }
@@ -410,16 +407,12 @@ fn rolled_back_to(
     failure: &Failure,
     to: Revision,
 ) -> Result<(), StoreError> {
-    let mut details = details(failure);
+    let mut details = audit::of_failure(failure);
     details["by"] = json!("guard");
     details["from"] = json!(status.revision);
     details["to"] = json!(to);
     let (action, done) = (Action::Rollback, AuditStatus::Completed);
     tables.insert_audit(&audit::of_platform(services, status.id, action, done, details))
-}
-
-fn details(failure: &Failure) -> Value {
-    json!({ "code": failure.code, "cause": failure.cause, "fix": failure.fix })
 }
 
 #[cfg(test)]

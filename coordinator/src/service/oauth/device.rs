@@ -23,7 +23,7 @@ use crate::store::contract::{Account, Client, DeviceCode, Grant};
 use crate::store::{StoreError, Tables};
 
 /// How long a person has to decide.
-const LIFETIME: SignedDuration = SignedDuration::from_mins(15);
+pub const DEVICE_CODE_LIFETIME: SignedDuration = SignedDuration::from_mins(15);
 /// Initial polling interval of a device in seconds (RFC 8628, 3.2).
 const INTERVAL: u32 = 5;
 /// Seconds added for each poll that comes too early (RFC 8628, 3.5).
@@ -109,7 +109,7 @@ pub async fn start_device(
                 user_hash: user.hashed(),
                 client_id: client.client_id.clone(),
                 scopes: scopes.clone(),
-                expires_at: now + LIFETIME,
+                expires_at: now + DEVICE_CODE_LIFETIME,
                 interval: INTERVAL,
                 polled_at: None,
                 is_allowed: None,
@@ -120,7 +120,7 @@ pub async fn start_device(
         })
         .await?;
     let device_code = device.into_secret();
-    Ok(DeviceStarted { device_code, user_code, lifetime: LIFETIME, interval: INTERVAL })
+    Ok(DeviceStarted { device_code, user_code, lifetime: DEVICE_CODE_LIFETIME, interval: INTERVAL })
 }
 
 /// A device's poll: the tokens, if the person has consented (RFC 8628, 3.4 and 3.5).

@@ -29,8 +29,8 @@ pub use authorize::{Answer, Checked, RequestError, approve, check_request, deny}
 pub use client::{Credentials, authenticate};
 pub use connections::{connected_apps, disconnect, external_user};
 pub use device::{
-    Decided, DeviceRequest, DeviceStarted, decide_device, device_request, redeem_device,
-    start_device,
+    DEVICE_CODE_LIFETIME, Decided, DeviceRequest, DeviceStarted, decide_device, device_request,
+    redeem_device, start_device,
 };
 pub use error::{ErrorCode, TokenError};
 pub use grants::{Subject, Tokens, exchange, redeem, refresh};
