@@ -27,7 +27,7 @@ pub(crate) fn desired(n: u128, image: &str) -> DeploymentSpec {
         run: RunState::Running,
         domains: Vec::new(),
         services: Services::try_from(vec![service("app", image)]).unwrap(),
-        guard: None,
+        auto_rollback: None,
         kept_images: Vec::new(),
     }
 }
@@ -111,7 +111,7 @@ pub(crate) fn deployment_snapshot(status: DeploymentStatus) -> DeploymentSnapsho
         run: Some(RunState::Running),
         status,
         given_up: None,
-        guarded_s: None,
+        watched_s: None,
         kills: 0,
         retry_s: None,
         target: None,

@@ -59,7 +59,7 @@ pub fn deployment(
         run: RunState::Running,
         domains: Vec::new(),
         services: vec![service].try_into()?,
-        guard: None,
+        auto_rollback: None,
         kept_images: Vec::new(),
     })
 }

@@ -121,14 +121,14 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn oom_kills_are_polled_only_under_a_guard_and_only_changes_are_reported() {
+    async fn oom_kills_are_polled_only_during_a_watch_and_only_changes_are_reported() {
         let (kernel, wake) = (Arc::new(Kernel::default()), Arc::new(Notify::new()));
         let kills = OomWatch::new(Arc::clone(&wake)).of(Arc::<Kernel>::clone(&kernel));
         let runs = kills.clone();
         let task = tokio::spawn(async move { runs.run().await });
         let looks = || kernel.looks.load(Ordering::SeqCst);
         tokio::time::sleep(Duration::from_hours(1)).await;
-        assert_eq!(looks(), 0, "no guard is open, so nobody looks");
+        assert_eq!(looks(), 0, "nothing is watched, so nobody looks");
 
         let id = WorkloadId::app(DeploymentId::new(Uuid::from_u128(1)));
         let process = |pid| Process { container: "c".to_owned(), pid };

@@ -76,15 +76,15 @@ impl<X: Proxy> ProxyErrors<X> {
         let seen = self.seen.borrow();
         if let Some(trouble) = &seen.trouble {
             return Some(format!(
-                "Caddy's error log cannot be read, so guards do not see failed requests: \
-                 {trouble}"
+                "Caddy's error log cannot be read, so automatic rollbacks do not see \
+                 failed requests: {trouble}"
             ));
         }
         let lost: Duration = seen.log.gaps.iter().map(|gap| gap.within(gap.from, gap.until)).sum();
         // Without the amount: each different text is another report, written to disk and sent.
         (!lost.is_zero()).then(|| {
             "Caddy wrote errors faster than they could be read: some of the last minutes are not \
-             counted, and guards judge failed requests by the rest"
+             counted, and automatic rollbacks are decided by the rest"
                 .to_owned()
         })
     }

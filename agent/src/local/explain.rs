@@ -188,10 +188,10 @@ fn next(app: &DeploymentSnapshot) -> String {
             "{name} gets no new requests, and leaves once those under way are answered."
         );
     }
-    if let (Phase::Live, Some(seconds)) = (app.status.phase, app.guarded_s) {
+    if let (Phase::Live, Some(seconds)) = (app.status.phase, app.watched_s) {
         return format!(
-            "nothing, if all goes well: its guard watches it for {seconds} s more, and puts the \
-             revision before it back if it crashes, runs out of memory or fails its visitors."
+            "nothing, if all goes well: it is watched for {seconds} s more, and rolled back to the \
+             previous revision if it crashes, runs out of memory or fails its visitors."
         );
     }
     let words = match app.status.phase {
@@ -300,10 +300,14 @@ mod tests {
     }
 
     #[test]
-    fn explains_how_long_a_guard_watches_and_what_it_would_do() {
+    fn explains_how_long_a_revision_is_watched_and_why_it_would_be_rolled_back() {
         let mut app = snapshot(Phase::Live, None);
-        app.guarded_s = Some(250);
-        says(&app, &host(), &["is live with revision 2", "for 250 s more", "before it back"]);
+        app.watched_s = Some(250);
+        says(
+            &app,
+            &host(),
+            &["is live with revision 2", "for 250 s more", "rolled back to the previous"],
+        );
         assert!(!explain(&app, &host()).to_string().contains("killed"));
         app.kills = 1;
         says(&app, &host(), &["answers probes; since it went live", "killed for memory"]);

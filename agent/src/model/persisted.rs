@@ -52,13 +52,13 @@ pub enum RollbackWatch {
         /// When it went live, by wall time: the only clock that survives a restart or reboot.
         since: Timestamp,
     },
-    /// The revision was given up for what it did; its predecessor is put back.
+    /// The revision was given up for what it did, and rolled back to its predecessor.
     RolledBack {
         /// The revision given up.
         revision: Revision,
     },
-    /// Another workload of the deployment was given up, and a revision goes back as a whole: this
-    /// one's predecessor is put back, too.
+    /// Another workload of the deployment was given up, and a revision is rolled back as a whole:
+    /// this one, too.
     RolledBackToo {
         /// The revision given up.
         revision: Revision,

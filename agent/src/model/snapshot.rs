@@ -32,10 +32,10 @@ pub struct DeploymentSnapshot {
     pub status: DeploymentStatus,
     /// Why it is stopped although no operator asked for it: its revision was given up.
     pub given_up: Option<Failure>,
-    /// For how many more seconds its guard watches the revision; absent: it does not.
+    /// For how many more seconds auto rollback watches the revision; absent: it does not.
     #[serde(default)]
-    pub guarded_s: Option<u64>,
-    /// How often it was killed for memory, as far as its guard has seen.
+    pub watched_s: Option<u64>,
+    /// How often it was killed for memory, as far as auto rollback has seen.
     #[serde(default)]
     pub kills: usize,
     /// Seconds until the next retry after a failure; absent: nothing waits.

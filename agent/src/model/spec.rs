@@ -62,7 +62,7 @@ impl WorkloadSpec {
     /// The content to go back to; `None` also where it would be the same. It applies to all
     /// replicas, even if the service then had fewer: their number is no part of the content.
     pub fn fallback(&self) -> Option<&ServiceSpec> {
-        let fallback = &self.deployment.guard.as_ref()?.fallback;
+        let fallback = &self.deployment.auto_rollback.as_ref()?.fallback;
         let before = fallback.services.get(self.service().name)?;
         (before.revision != self.revision()).then_some(before)
     }
@@ -120,7 +120,7 @@ impl<'a> RevisionSpec<'a> {
         Self::new(desired.id(), desired.service())
     }
 
-    /// The revision that can be put back.
+    /// The revision that can be rolled back to.
     pub fn fallback(desired: &'a WorkloadSpec) -> Option<Self> {
         desired.fallback().map(|service| Self::new(desired.id(), service))
     }
@@ -164,7 +164,7 @@ mod tests {
         Arc::new(DeploymentSpec {
             revision: Revision::new(3),
             services: services(vec![of("app", 3), worker, of("added", 3)]),
-            guard: Some(Box::new(AutoRollback { seconds: 600, fallback })),
+            auto_rollback: Some(Box::new(AutoRollback { seconds: 600, fallback })),
             ..desired(1, "ghcr.io/a/b:v1")
         })
     }

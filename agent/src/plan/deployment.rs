@@ -30,13 +30,13 @@ pub fn roll_back_together(
     deployment: &Arc<DeploymentSpec>,
     states: &mut BTreeMap<WorkloadId, WorkloadState>,
 ) -> bool {
-    let Some(guard) = &deployment.guard else { return false };
+    let Some(auto_rollback) = &deployment.auto_rollback else { return false };
     let given_up = |spec: &WorkloadSpec| {
         let state = states.get(&spec.id())?;
         let failure = state.persisted.failures.get(&spec.revision())?;
         let by_itself = !state.was_rolled_back_too(spec.revision());
         // Content that the previous revision has, too, says nothing about this one.
-        let before = guard.fallback.services.get(spec.service().name);
+        let before = auto_rollback.fallback.services.get(spec.service().name);
         let introduced = before.is_none_or(|before| before.revision != spec.revision());
         (by_itself && introduced).then(|| (spec.id(), failure.clone()))
     };
@@ -48,7 +48,7 @@ pub fn roll_back_together(
     for spec in WorkloadSpec::of(deployment).filter(|spec| spec.fallback().is_some()) {
         let Some(state) = states.get_mut(&spec.id()) else { continue };
         if !state.persisted.failures.contains_key(&spec.revision()) {
-            let fallback = guard.fallback.revision;
+            let fallback = auto_rollback.fallback.revision;
             let failure = messages::rolled_back_together(culprit.service, fallback, &failure);
             state.roll_back_too(&spec, failure);
             decided = true;
@@ -110,9 +110,9 @@ pub fn status(
         checked_at: own().filter_map(|facts| facts.checked_at).max(),
         failure: failure(own(), several),
         rolled_back_to: desired
-            .and_then(|desired| desired.guard.as_ref())
+            .and_then(|desired| desired.auto_rollback.as_ref())
             .filter(|_| rolled_back)
-            .map(|guard| guard.fallback.revision),
+            .map(|auto_rollback| auto_rollback.fallback.revision),
         restarts: own().fold(0, |sum, facts| sum.saturating_add(facts.restarts)),
         services: services(workloads),
     }
@@ -198,7 +198,11 @@ fn serving(desired: Option<&DeploymentSpec>, workloads: &[WorkloadFacts]) -> Opt
     let given_up = workloads.iter().any(|facts| {
         facts.desired.is_some() && (facts.phase == Phase::Failed || facts.rolled_back_too)
     });
-    let before = desired.guard.as_ref().map(|guard| &guard.fallback).filter(|f| has(&f.services));
+    let before = desired
+        .auto_rollback
+        .as_ref()
+        .map(|auto_rollback| &auto_rollback.fallback)
+        .filter(|f| has(&f.services));
     match before {
         Some(before) if given_up || !has(&desired.services) => Some(before.revision),
         _ if has(&desired.services) => Some(desired.revision),

@@ -341,7 +341,7 @@ pub fn replacement_waits(reason: Option<&str>, host_trouble: bool) -> Failure {
     failure("unhealthy", format!("the app fails its health checks: {reason}; {wait}"), fix)
 }
 
-/// Auto rollback gave `revision` up, `lived` after it went live, and brings `fallback` back.
+/// Auto rollback gave `revision` up, `lived` after it went live, and rolls back to `fallback`.
 pub fn auto_rollback(
     verdict: &Verdict,
     revision: Revision,
@@ -388,7 +388,7 @@ pub fn auto_rollback(
             ("guard_errors", what, MEND)
         }
     };
-    failure(code, format!("revision {revision} {what}; revision {fallback} is put back"), fix)
+    failure(code, format!("revision {revision} {what}; rolled back to revision {fallback}"), fix)
 }
 
 /// Auto rollback gave `revision` up because none of its containers can be made to answer again.
@@ -397,14 +397,14 @@ pub fn auto_rollback_gone(revision: Revision, fallback: Revision, why: &Failure)
         "guard_crash_loop",
         format!(
             "revision {revision} went down soon after it went live and does not come back: {}; \
-             revision {fallback} is put back",
+             rolled back to revision {fallback}",
             why.cause
         ),
         why.fix.clone(),
     )
 }
 
-/// The revision before it could not be put back either.
+/// Rolling back to the previous revision failed, too.
 pub fn not_rolled_back(failure: &Failure, fallback: Revision, why: &Failure) -> Failure {
     Failure {
         cause: format!(
@@ -481,7 +481,7 @@ mod tests {
     #[test]
     fn advice_never_points_to_unavailable_logs() {
         let (old, new, lived) = (Revision::new(1), Revision::new(2), Duration::from_secs(9));
-        let guarded = |verdict| auto_rollback(&verdict, new, old, lived, LIMITS);
+        let rolled_back = |verdict| auto_rollback(&verdict, new, old, lived, LIMITS);
         let looped = Verdict::CrashLoop { ends: 3, code: Some(1), last_words: String::new() };
         let sick = Verdict::Unhealthy { lasted: lived, reason: "status 500".to_owned() };
         for failure in [
@@ -489,9 +489,9 @@ mod tests {
             restarting(Some(1), 2),
             unhealthy(None),
             replacement_waits(None, false),
-            guarded(looped),
-            guarded(sick),
-            guarded(Verdict::Errors(Rates { now: 40, before: 0.0 })),
+            rolled_back(looped),
+            rolled_back(sick),
+            rolled_back(Verdict::Errors(Rates { now: 40, before: 0.0 })),
         ] {
             assert!(!failure.fix.contains("logs"), "{}", failure.fix);
             assert!(failure.fix.ends_with("correct it and deploy again"), "{}", failure.fix);

@@ -16,14 +16,14 @@ use crate::plan::{EDGE_LAG, Plan, Seen, View, deadline, messages};
 
 /// (none) → watching: the revision serves for the first time.
 pub(super) fn begin_watch(state: &mut WorkloadState, view: &View<'_>, desired: &WorkloadSpec) {
-    let Some(guard) = &desired.deployment().guard else { return };
-    let window = Duration::from_secs(u64::from(guard.seconds));
+    let Some(auto_rollback) = &desired.deployment().auto_rollback else { return };
+    let window = Duration::from_secs(u64::from(auto_rollback.seconds));
     state.persisted.rollback_watch =
         Some(RollbackWatch::Watching { revision: desired.revision(), since: view.wall });
     state.failure_history = FailureHistory::until(view.now + window);
 }
 
-/// watching → (none) or put back, when it is time.
+/// watching → (none) or rolled back, when it is time.
 pub(super) fn watch_for_rollback(
     state: &mut WorkloadState,
     view: &View<'_>,
@@ -34,13 +34,14 @@ pub(super) fn watch_for_rollback(
     let Some(RollbackWatch::Watching { since, .. }) = state.persisted.rollback_watch else {
         return;
     };
-    // Without a revision to put back, a verdict could change nothing.
+    // Without a revision to fall back to, a verdict could change nothing.
     let fallback = fallback(state, desired);
-    let (Some(guard), Some(fallback)) = (&desired.deployment().guard, fallback) else {
+    let (Some(auto_rollback), Some(fallback)) = (&desired.deployment().auto_rollback, fallback)
+    else {
         state.end_watch();
         return;
     };
-    let left = || view.now + remaining(since, view.wall, guard.seconds);
+    let left = || view.now + remaining(since, view.wall, auto_rollback.seconds);
     let until = *state.failure_history.until.get_or_insert_with(left);
     if view.now >= until {
         state.end_watch();
@@ -76,7 +77,7 @@ pub(super) fn watch_for_rollback(
         .judge(patience, reason, view.now)
         .or_else(|| failing(state, view, since).map(Verdict::Errors));
     if let Some(verdict) = verdict {
-        let lived = Duration::from_secs(u64::from(guard.seconds))
+        let lived = Duration::from_secs(u64::from(auto_rollback.seconds))
             .saturating_sub(until.duration_since(view.now));
         let failure =
             messages::auto_rollback(&verdict, revision, fallback, lived, desired.service().limits);
@@ -101,7 +102,7 @@ pub(super) fn may_judge(view: &View<'_>) -> bool {
     view.rules.troubled_until.is_none_or(|at| at <= view.now) && !view.rules.many_sick
 }
 
-/// watching → put back.
+/// watching → rolled back.
 pub(super) fn roll_back(
     state: &mut WorkloadState,
     now: Instant,
@@ -116,7 +117,7 @@ pub(super) fn roll_back(
     plan.wake_at(now);
 }
 
-/// The revision that can be put back, if one can.
+/// The revision that can be rolled back to, if there is one.
 pub(super) fn fallback(state: &WorkloadState, desired: &WorkloadSpec) -> Option<Revision> {
     let fallback = RevisionSpec::fallback(desired)?.revision;
     let usable =

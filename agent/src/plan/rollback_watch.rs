@@ -39,7 +39,7 @@ const SAME: Duration = Duration::from_secs(10);
 /// How much of a window of `seconds` is left at `wall`.
 ///
 /// A clock that was set back leaves all of it, one that was set ahead nothing: the first watches
-/// somewhat longer, the second ends early, and neither puts anything back by itself.
+/// somewhat longer, the second ends early, and neither rolls anything back by itself.
 pub fn remaining(since: Timestamp, wall: Timestamp, seconds: u32) -> Duration {
     let window = Duration::from_secs(u64::from(seconds));
     let passed = Duration::try_from(wall.duration_since(since)).unwrap_or_default();

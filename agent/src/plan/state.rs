@@ -482,7 +482,7 @@ impl WorkloadState {
         self.failure_history = FailureHistory::default();
     }
 
-    /// Forgets revisions that neither serve, nor are wanted, nor can be put back.
+    /// Forgets revisions that neither serve, nor are wanted, nor can be rolled back to.
     pub fn prune(&mut self, desired: &WorkloadSpec) {
         let live = self.persisted.live.map(|live| live.revision);
         let fallback = desired.fallback().map(|fallback| fallback.revision);

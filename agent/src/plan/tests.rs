@@ -16,7 +16,7 @@ use crate::model::health::{Level, ProbeOutcome};
 use crate::model::persisted::Persisted;
 use crate::plan::state::StepOutcome;
 
-mod guarded;
+mod auto_rollback;
 mod model;
 mod secrets;
 mod serving;

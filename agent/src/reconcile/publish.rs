@@ -257,7 +257,7 @@ fn snapshot_of(
         run: desired.map(|desired| desired.run),
         status,
         given_up: workloads.iter().find_map(|workload| workload.plan.given_up.clone()),
-        guarded_s: watched.map(|left| left.as_secs()),
+        watched_s: watched.map(|left| left.as_secs()),
         kills: parts.iter().map(|part| part.kills).sum(),
         retry_s: retry.map(|left| left.as_secs().max(1)),
         target: target_of(workloads),

@@ -187,12 +187,12 @@ mod tests {
             Services::try_from(vec![app]).unwrap()
         };
         let revision = Revision::new(revision);
-        let guard = fallback.map(Revision::new).map(|before| {
+        let auto_rollback = fallback.map(Revision::new).map(|before| {
             let fallback = Fallback { revision: before, services: services(before) };
             Box::new(AutoRollback { seconds: 600, fallback })
         });
         let base = desired(7, "ghcr.io/a/b:1");
-        let spec = DeploymentSpec { revision, services: services(revision), guard, ..base };
+        let spec = DeploymentSpec { revision, services: services(revision), auto_rollback, ..base };
         WorkloadSpec::of(&Arc::new(spec)).next().unwrap()
     }
 

@@ -44,7 +44,7 @@ impl Run {
                     state.kill();
                     state.amnesia = true;
                     state.ever_lost = true;
-                    state.guards.forget();
+                    state.auto_rollbacks.forget();
                     state.books.acked = 0;
                 });
             }
@@ -129,7 +129,7 @@ impl Run {
                 let until = self.heals_in(fault, 500, 40_000);
                 world.act(|state| {
                     state.hurt_all();
-                    state.guards.trouble(until);
+                    state.auto_rollbacks.trouble(until);
                     state.engine.hung_until = Some(until);
                 });
             }
@@ -137,7 +137,7 @@ impl Run {
                 let until = self.heals_in(fault, 100, 8_000);
                 world.act(|state| {
                     state.hurt_all();
-                    state.guards.trouble(until);
+                    state.auto_rollbacks.trouble(until);
                     state.engine.away_until = Some(until);
                     if let Some(feed) = &state.feed {
                         feed.healthy.send_replace(false);
@@ -178,14 +178,14 @@ impl Run {
                 self.heals_in(fault, 500, 20_000);
                 world.act(|state| {
                     state.disk_full = true;
-                    state.guards.disk_failed = true;
+                    state.auto_rollbacks.disk_failed = true;
                 });
             }
             Fault::Jump => {
                 let offset = self.rng.pick(&[YEAR, -YEAR, -BEGIN, 0]).unwrap_or_default();
                 world.act(|state| {
                     state.clock_offset = offset;
-                    state.guards.clock_jumped = true;
+                    state.auto_rollbacks.clock_jumped = true;
                 });
             }
             Fault::Starve => {

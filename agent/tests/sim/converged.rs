@@ -20,8 +20,8 @@ pub(crate) fn what_is_missing(state: &State, strict: bool) -> Option<String> {
         return Some("the document is not acknowledged".to_owned());
     }
     let fate = |desired: &DeploymentSpec| fate_of(state, desired, strict);
-    let missing = converged::what_is_missing(&state.books.ledger, &seen(state), fate);
-    missing.or_else(|| host(state)).or_else(|| state.guards.unreported())
+    let missing = converged::what_is_missing(&state.books.documents, &seen(state), fate);
+    missing.or_else(|| host(state)).or_else(|| state.auto_rollbacks.unreported())
 }
 
 fn seen(state: &State) -> Seen<'_> {
@@ -63,7 +63,7 @@ fn host(state: &State) -> Option<String> {
     if !matches!(&state.edge.file, crate::caddy::File::Table(table) if *table == state.edge.table) {
         return Some("the table's file is not what the resolver says".to_owned());
     }
-    let wanted = || state.books.ledger.wanted.values();
+    let wanted = || state.books.documents.wanted.values();
     let domains = wanted().filter(|desired| !desired.domains.is_empty());
     let domains = domains.map(|d| (d.id, (d.subdomain.clone(), d.domains.clone()))).collect();
     let zone = buddo_shared::model::name::HostName::parse("apps.example").expect("valid");
@@ -104,9 +104,12 @@ impl State {
     /// Whether the document describes this container's revision.
     pub(crate) fn describes(&self, identity: Identity) -> bool {
         let WorkloadId { deployment, service, .. } = identity.workload;
-        self.books.ledger.wanted.values().filter(|desired| desired.id == deployment).any(
+        self.books.documents.wanted.values().filter(|desired| desired.id == deployment).any(
             |desired| {
-                let fallback = desired.guard.as_ref().map(|guard| &guard.fallback.services);
+                let fallback = desired
+                    .auto_rollback
+                    .as_ref()
+                    .map(|auto_rollback| &auto_rollback.fallback.services);
                 let mut both = std::iter::once(&desired.services).chain(fallback);
                 both.any(|s| s.get(service).is_some_and(|s| s.revision == identity.revision))
             },
@@ -119,19 +122,22 @@ pub(crate) fn is_one_container(desired: &DeploymentSpec) -> bool {
     matches!(desired.services.as_slice(), [only] if only.replicas == 1)
 }
 
-/// Put back, nothing serves, and the one before it could.
+/// Rolled back, nothing serves, and the one before it could.
 fn idle_fallback(state: &State, desired: &DeploymentSpec) -> Option<String> {
     let Some(ReportBody::Deployment(status)) = state.books.levels.get(&desired.id) else {
         return None;
     };
-    let by_guard = |failure: &Failure| failure.code.starts_with("guard_");
+    let by_auto_rollback = |failure: &Failure| failure.code.starts_with("guard_");
     let rolled_back_to =
-        status.phase == Phase::Failed && status.failure.as_ref().is_some_and(by_guard);
-    let guard = desired.guard.as_ref().filter(|_| is_one_container(desired))?;
-    let fallback = guard.fallback.services.public().revision;
+        status.phase == Phase::Failed && status.failure.as_ref().is_some_and(by_auto_rollback);
+    let auto_rollback = desired.auto_rollback.as_ref().filter(|_| is_one_container(desired))?;
+    let fallback = auto_rollback.fallback.services.public().revision;
     let (app, registry) = state.app(desired.id, fallback);
     let can_run = app.starts() && registry.gives() && !state.hurt.contains(&(desired.id, fallback));
     (rolled_back_to && status.serving.is_none() && can_run).then(|| {
-        format!("{} was put back and nothing serves, though r{fallback} could", desired.subdomain)
+        format!(
+            "{} was rolled back and nothing serves, though r{fallback} could",
+            desired.subdomain
+        )
     })
 }

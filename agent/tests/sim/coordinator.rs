@@ -30,7 +30,7 @@ use uuid::Uuid;
 use crate::clock::{DAYS, SimClock, true_time};
 use crate::faults::Swarm;
 use crate::podman::digest_of_tag;
-use crate::story::ledger::{Ledger, deployment};
+use crate::story::documents::{Documents, deployment};
 use crate::world::{State, World};
 
 /// The simulated host.
@@ -93,7 +93,7 @@ impl Keys {
             run: RunState::Running,
             domains: Vec::new(),
             services: services.try_into().expect("services"),
-            guard: None,
+            auto_rollback: None,
             kept_images: Vec::new(),
         }
     }
@@ -152,7 +152,7 @@ impl Keys {
 #[derive(Default)]
 pub(crate) struct Books {
     /// What operators want, and what became of it.
-    pub(crate) ledger: Ledger,
+    pub(crate) documents: Documents,
     /// What the last acknowledged document wants.
     pub(crate) held: Arc<[DeploymentSpec]>,
     /// What the one acknowledged before it wanted.
@@ -178,8 +178,8 @@ pub(crate) struct Books {
 impl Books {
     /// Empty ones.
     pub(crate) fn of(swarm: Swarm) -> Self {
-        let ledger = Ledger::new(swarm.guard_s, swarm.deaf);
-        Self { ledger, ..Self::default() }
+        let documents = Documents::new(swarm.rollback_window_s, swarm.deaf);
+        Self { documents, ..Self::default() }
     }
 
     /// Whether no document that the agent may still follow stops it.
@@ -201,7 +201,7 @@ impl Books {
             issued_at: true_time(at, 0),
             expires_at: true_time(at + Duration::from_hours(1), 0),
             zone: HostName::parse("apps.example").expect("valid"),
-            deployments: self.ledger.wanted.values().cloned().collect(),
+            deployments: self.documents.wanted.values().cloned().collect(),
             trust: None,
         }
     }
@@ -209,8 +209,8 @@ impl Books {
     /// Makes what is wanted the newest document.
     pub(crate) fn sign(&mut self, keys: &Keys, at: Duration) {
         self.generation += 1;
-        self.ledger.complete();
-        for desired in self.ledger.wanted.values() {
+        self.documents.complete();
+        for desired in self.documents.wanted.values() {
             let idle = desired.run != RunState::Running || !self.idle_in.contains_key(&desired.id);
             if idle {
                 let since = if desired.run == RunState::Running {
@@ -273,7 +273,7 @@ async fn push(world: &World, keys: &Keys, line: &Line) {
         let wrong = state.books.acked > 0
             && !state.amnesia
             && state.rng.per_mille(state.swarm.wrong_document);
-        let offered = state.books.ledger.wanted.values().cloned().collect();
+        let offered = state.books.documents.wanted.values().cloned().collect();
         (state.books.newest.clone(), state.books.acked, state.books.generation, wrong, offered)
     });
     if let Some(newest) = newest.filter(|_| acked < generation) {
@@ -435,13 +435,13 @@ impl State {
     fn take(&mut self, status: &DeploymentStatus) -> bool {
         self.judge_report(status);
         let wanted = |books: &Books| {
-            let mut all = books.ledger.wanted.values();
+            let mut all = books.documents.wanted.values();
             all.find(|d| d.id == status.id).map(|d| (d.revision, d.run))
         };
         let before = wanted(&self.books);
-        let taken = self.books.ledger.take(status);
+        let taken = self.books.documents.take(status);
         if let Some((from, to)) = taken.rolled_back_to {
-            self.note_put_back(status.id, from, to);
+            self.note_rollback(status.id, from, to);
         }
         let after = wanted(&self.books);
         if after != before && after.is_some_and(|(_, run)| run != RunState::Running) {
@@ -456,13 +456,14 @@ impl State {
         let words = |d: &DeploymentSpec| {
             let public = d.services.public();
             let app = self.app(d.id, public.revision);
-            let guard = d.guard.as_ref().map(|g| (g.seconds, g.fallback.revision.get()));
+            let rollback = d.auto_rollback.as_ref();
+            let rollback = rollback.map(|r| (r.seconds, r.fallback.revision.get()));
             let id = crate::podman::short(&d.id.to_string());
             let (name, revision, run, strategy) =
                 (&d.subdomain, d.revision, d.run, public.strategy);
-            format!("{name} {id} r{revision} {run:?} {strategy:?} {app:?} guard {guard:?}")
+            format!("{name} {id} r{revision} {run:?} {strategy:?} {app:?} rollback {rollback:?}")
         };
-        let words: Vec<String> = self.books.ledger.wanted.values().map(words).collect();
+        let words: Vec<String> = self.books.documents.wanted.values().map(words).collect();
         let generation = self.books.generation;
         self.say(|| format!("document {generation}: {}", words.join("; ")));
     }

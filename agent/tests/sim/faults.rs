@@ -102,7 +102,7 @@ pub(crate) struct Swarm {
     /// Operators act on so many apps.
     pub(crate) apps: u64,
     /// Seconds that a new revision is watched; 0: not at all.
-    pub(crate) guard_s: u32,
+    pub(crate) rollback_window_s: u32,
     /// Operators mostly deploy new revisions, many of them bad, of apps that were good at first.
     pub(crate) releases: bool,
     /// The coordinator applies none of the reports.
@@ -139,12 +139,15 @@ impl Swarm {
         let most = rng.below(5);
         let faults = (0..most).filter_map(|_| rng.pick(&ALL)).collect();
         let apps = rng.pick(&[1, 2, 4]).unwrap_or(4);
-        let guard_s = rng.pick(&[0, 20, 120, 120]).unwrap_or_default();
-        let releases = guard_s > 0 && rng.per_mille(350);
+        let rollback_window_s = rng.pick(&[0, 20, 120, 120]).unwrap_or_default();
+        let releases = rollback_window_s > 0 && rng.per_mille(350);
         let (apps, bad_revision) = if releases { (apps.min(2), 700) } else { (apps, bad_revision) };
         let deaf = rng.per_mille(250);
         let services = rng.per_mille(400);
-        (Self { bad_revision, slow, apps, guard_s, releases, deaf, services, ..swarm }, faults)
+        (
+            Self { bad_revision, slow, apps, rollback_window_s, releases, deaf, services, ..swarm },
+            faults,
+        )
     }
 
     /// Nothing goes wrong.

@@ -63,7 +63,7 @@ impl State {
 
     /// As [`excuse`](Self::excuse), for all apps.
     pub(crate) fn excuse_all(&mut self, why: &str) {
-        let ids: Vec<_> = self.books.ledger.wanted.values().map(|desired| desired.id).collect();
+        let ids: Vec<_> = self.books.documents.wanted.values().map(|desired| desired.id).collect();
         for id in ids {
             self.excuse(id, why);
         }
@@ -72,7 +72,7 @@ impl State {
     /// What a visitor of each app would get right now.
     pub(crate) fn look(&mut self) {
         let now = Instant::now();
-        let running = self.books.ledger.wanted.values().filter(|d| d.run == RunState::Running);
+        let running = self.books.documents.wanted.values().filter(|d| d.run == RunState::Running);
         let apps: Vec<_> = running
             .map(|d| {
                 let recreates = d.services.public().strategy == Strategy::Recreate;
@@ -163,10 +163,10 @@ impl State {
                     spec.revision == identity.revision && replica.get() < spec.replicas
                 })
         };
-        let Some(newest) = books.ledger.wanted.values().find(wants) else { return false };
+        let Some(newest) = books.documents.wanted.values().find(wants) else { return false };
         let held =
             books.held.iter().any(|d| wants(&d)) && books.held_before.iter().any(|d| wants(&d));
-        let fallback = newest.guard.as_ref().and_then(|g| g.fallback.services.get(service));
+        let fallback = newest.auto_rollback.as_ref().and_then(|g| g.fallback.services.get(service));
         let certain = books.acked == books.generation
             && self.swarm.lose_acknowledgement == 0
             && !self.amnesia

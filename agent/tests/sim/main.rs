@@ -27,6 +27,7 @@
 )]
 
 mod agent;
+mod auto_rollback;
 mod befall;
 mod caddy;
 mod clock;
@@ -34,7 +35,6 @@ mod converged;
 mod coordinator;
 mod disk;
 mod faults;
-mod guards;
 mod invariants;
 mod operators;
 mod plan_alone;
@@ -110,15 +110,15 @@ fn every_seed_upholds_every_invariant() {
     });
     println!(
         "{count} seeds from {first} in {:.1?}: {calls:?} calls, {lives:?} lives, {documents:?} documents, \
-         {rolled_back_to:?} put back",
+         {rolled_back_to:?} rolled back",
         begun.elapsed()
     );
     let failures = failures.into_inner().unwrap();
     let Some((seed, _)) = failures.first() else {
-        // Otherwise checks about guards would hold vacuously.
+        // Otherwise checks about auto rollback would hold vacuously.
         assert!(
             count < 1_000 || rolled_back_to.into_inner() > count / 50,
-            "guards have nothing to do"
+            "auto rollback has nothing to do"
         );
         return;
     };

@@ -9,13 +9,14 @@ use crate::faults::Swarm;
 use crate::run::Run;
 use crate::story::act::Act;
 use crate::story::app::{self, App, Registry};
-use crate::story::ledger::Acted;
+use crate::story::documents::Acted;
 
 impl Run {
     /// What the next revision of `app` does.
     fn draw_app(&mut self, app: u64) -> (App, Registry) {
-        let (swarm, is_new) =
-            self.world.with(|state| (state.swarm, !state.books.ledger.wanted.contains_key(&app)));
+        let (swarm, is_new) = self
+            .world
+            .with(|state| (state.swarm, !state.books.documents.wanted.contains_key(&app)));
         let rng = &mut self.rng;
         if !rng.per_mille(swarm.bad_revision) || (swarm.releases && is_new) {
             return (app::good(rng), Registry::Has);
@@ -42,9 +43,9 @@ impl Run {
         let keys = Arc::clone(&self.keys);
         self.world.act(|state| {
             let make = |app, n, revision, image| make(&keys, swarm, app, n, revision, image);
-            match state.books.ledger.act(app, act, &make) {
+            match state.books.documents.act(app, act, &make) {
                 Acted::Fresh(id, revision, image) => {
-                    state.guards.superseded(id);
+                    state.auto_rollbacks.superseded(id);
                     if state.contents(id, revision).first() != Some(&revision) {
                         // Visitors get what they got before.
                         return;
@@ -57,11 +58,11 @@ impl Run {
                     if run != RunState::Running {
                         state.excuse(id, "its operator stops it");
                     }
-                    state.guards.superseded(id);
+                    state.auto_rollbacks.superseded(id);
                 }
                 Acted::Gone(id) => {
                     state.excuse(id, "its operator destroys it");
-                    state.guards.superseded(id);
+                    state.auto_rollbacks.superseded(id);
                 }
                 Acted::Named => {}
             }
@@ -72,21 +73,21 @@ impl Run {
     /// Every app gets a new, good revision.
     pub(crate) fn renew_all(&mut self) {
         let apps: Vec<u64> =
-            self.world.with(|state| state.books.ledger.wanted.keys().copied().collect());
+            self.world.with(|state| state.books.documents.wanted.keys().copied().collect());
         for app in apps {
             let good = app::good(&mut self.rng);
             let keys = Arc::clone(&self.keys);
             self.world.act(|state| {
                 let swarm = state.swarm;
                 let make = |app, n, revision, image| make(&keys, swarm, app, n, revision, image);
-                let ledger = &mut state.books.ledger;
-                ledger.act(app, Act::Run(RunState::Running), &make);
-                let acted = ledger.act(app, Act::Deploy { recreate: false }, &make);
+                let documents = &mut state.books.documents;
+                documents.act(app, Act::Run(RunState::Running), &make);
+                let acted = documents.act(app, Act::Deploy { recreate: false }, &make);
                 let Acted::Fresh(id, revision, _) = acted else { return };
                 state.apps.insert((id, revision), (good, Registry::Has));
                 // Its contents are all new.
                 state.hurt.remove(&(id, revision));
-                state.guards.superseded(id);
+                state.auto_rollbacks.superseded(id);
             });
         }
         self.sign();

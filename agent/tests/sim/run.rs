@@ -46,7 +46,7 @@ pub(crate) struct Done {
     pub(crate) lives: u64,
     /// Documents.
     pub(crate) documents: u64,
-    /// Revisions that guards put back.
+    /// Revisions that were rolled back.
     pub(crate) rolled_back_to: u64,
     /// Stands for every action, where they were traced.
     pub(crate) digest: u64,
@@ -72,7 +72,7 @@ pub(crate) fn run(seed: u64, keys: &Arc<Keys>, traced: bool) -> Result<Done, Fai
             calls: state.calls,
             lives: u64::from(state.life),
             documents: state.books.generation,
-            rolled_back_to: state.guards.count(),
+            rolled_back_to: state.auto_rollbacks.count(),
             digest,
         }))
     })
@@ -158,7 +158,7 @@ impl Run {
         let rest = self.rng.ms(0, 8_000);
         self.pass(rest).await?;
         self.peace();
-        self.watch_guards().await?;
+        self.watch_rollbacks().await?;
         self.recover();
         self.converge(false).await?;
         // It takes the longest virtual time by far.
@@ -172,7 +172,7 @@ impl Run {
                 self.converge(true).await?;
             }
             1 => {
-                self.world.act(|state| state.books.ledger.wanted.clear());
+                self.world.act(|state| state.books.documents.wanted.clear());
                 self.sign();
                 self.converge(true).await?;
             }

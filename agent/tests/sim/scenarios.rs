@@ -20,7 +20,7 @@ use crate::faults::{Fault, Swarm};
 use crate::podman::short;
 use crate::run::Run;
 use crate::story::app::{App, Registry};
-use crate::story::ledger::{deployment, edited, with_strategy};
+use crate::story::documents::{deployment, edited, with_strategy};
 use crate::story::rng::Rng;
 use crate::world::{State, World};
 
@@ -42,7 +42,7 @@ impl Run {
     /// Revision `revision` of app `n` is wanted from the next document on.
     fn want(&self, n: u64, revision: u32) {
         let desired = self.keys.desired(n, n, revision, revision);
-        self.world.act(|state| state.books.ledger.enter(n, desired, Revision::new(revision)));
+        self.world.act(|state| state.books.documents.enter(n, desired, Revision::new(revision)));
     }
 
     async fn wait(&mut self, seconds: u64) {
@@ -99,7 +99,7 @@ fn fm_01_an_agent_killed_at_any_call_converges_and_starts_nothing_twice() {
                     let before = run.containers();
                     run.want(2, 2);
                     run.world.act(|state| {
-                        let desired = state.books.ledger.wanted.get_mut(&2).unwrap();
+                        let desired = state.books.documents.wanted.get_mut(&2).unwrap();
                         desired.services = with_strategy(&desired.services, strategy);
                     });
                     run.settle().await;
@@ -396,7 +396,7 @@ fn fm_19_lost_containers_are_shown_and_ended_for_any_app() {
             let lost = std::mem::take(&mut state.engine.containers);
             state.engine.lost.extend(lost.into_iter().map(|(name, c)| (name, Some(c.address))));
             state.edge.left.clear();
-            state.books.ledger.wanted.remove(&4);
+            state.books.documents.wanted.remove(&4);
             // So slow that what is under way can be seen.
             state.swarm.slow = 4_000;
         });
@@ -453,7 +453,7 @@ fn work_delayed_by_podman_follows_the_newest_document() {
         run.wait(1).await;
         for (state, seconds) in [(RunState::Stopped, 1), (RunState::Running, 5)] {
             run.world.act(|world| {
-                world.books.ledger.wanted.get_mut(&2).unwrap().run = state;
+                world.books.documents.wanted.get_mut(&2).unwrap().run = state;
             });
             run.sign();
             run.wait(seconds).await;
@@ -505,7 +505,7 @@ fn an_image_that_keeps_vanishing_is_pulled_with_back_off_and_given_up() {
         run.world.act(|state| {
             state.apps.insert(key, (app, Registry::Vanishes));
             // Or the coordinator stops it once it is given up.
-            state.books.ledger.deaf = true;
+            state.books.documents.deaf = true;
         });
         run.settle().await;
         assert_eq!(run.phase(2), Some(Phase::Failed));
@@ -523,11 +523,11 @@ fn an_app_is_stopped_started_and_destroyed_without_a_trace() {
         for state in [RunState::Stopped, RunState::Running, RunState::Suspended] {
             run.world.act(|world| {
                 world.excuse(deployment(2), "its operator");
-                world.books.ledger.wanted.get_mut(&2).unwrap().run = state;
+                world.books.documents.wanted.get_mut(&2).unwrap().run = state;
             });
             run.settle().await;
         }
-        run.world.act(|world| world.books.ledger.wanted.clear());
+        run.world.act(|world| world.books.documents.wanted.clear());
         run.settle().await;
         let left = run.world.with(|state| state.engine.secrets.len());
         assert!(left == 0 && run.containers().is_empty());
@@ -768,7 +768,7 @@ fn app_and_worker(run: &Run, revision: u32, worker: u32) -> DeploymentSpec {
 impl Run {
     fn want_this(&self, desired: DeploymentSpec) {
         let revision = desired.revision;
-        self.world.act(|state| state.books.ledger.enter(1, desired, revision));
+        self.world.act(|state| state.books.documents.enter(1, desired, revision));
     }
 }
 
@@ -805,11 +805,11 @@ fn a_revision_touches_only_the_services_that_it_changes() {
 #[test]
 fn fm_01_a_revision_of_several_services_goes_back_as_a_whole() {
     play(|mut run| async move {
-        run.world.act(|state| state.books.ledger.guard_s = 120);
+        run.world.act(|state| state.books.documents.rollback_window_s = 120);
         run.want_this(app_and_worker(&run, 1, 1));
         run.settle().await;
         run.world.act(|state| {
-            state.books.ledger.deaf = true;
+            state.books.documents.deaf = true;
             let crashes = App::Crashes(Duration::from_secs(2));
             state.apps.insert((deployment(1), Revision::new(2)), (crashes, Registry::Has));
         });
@@ -841,7 +841,7 @@ fn fm_01_a_revision_of_several_services_goes_back_as_a_whole() {
 fn an_app_that_always_failed_as_often_is_not_rolled_back_for_it() {
     play(|mut run| async move {
         run.world.act(|state| {
-            state.books.ledger.guard_s = 120;
+            state.books.documents.rollback_window_s = 120;
             for revision in [1, 2] {
                 let key = (deployment(1), Revision::new(revision));
                 state.apps.insert(key, (App::Fails, Registry::Has));
@@ -875,7 +875,7 @@ fn a_replica_that_is_no_longer_wanted_answers_until_a_wanted_one_does() {
                 state.apps.insert(key, (app, Registry::Has));
             };
             run.world.act(|state| {
-                state.books.ledger.deaf = true;
+                state.books.documents.deaf = true;
                 slow(state, 1);
                 slow(state, 2);
             });

@@ -28,7 +28,7 @@ impl World {
     pub(crate) fn visit(self: &Arc<Self>) {
         let elapsed = self.begun.elapsed();
         let turned_away: Vec<String> = self.with(|state| {
-            let wanted = state.books.ledger.wanted.values();
+            let wanted = state.books.documents.wanted.values();
             let names: Vec<String> = wanted
                 .filter(|desired| desired.run == RunState::Running)
                 .map(|desired| desired.subdomain.to_string())

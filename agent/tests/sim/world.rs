@@ -12,11 +12,11 @@ use buddo_shared::model::workload::ServiceName;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
+use crate::auto_rollback::AutoRollbacks;
 use crate::caddy::Edge;
 use crate::clock::true_time;
 use crate::coordinator::Books;
 use crate::faults::Swarm;
-use crate::guards::Guards;
 use crate::invariants::Trust;
 use crate::plan_alone::Record;
 use crate::podman::Engine;
@@ -69,8 +69,8 @@ pub(crate) struct State {
     pub(crate) apps: BTreeMap<(DeploymentId, Revision), (App, Registry)>,
     /// All apps that turn bad after they have answered are good from now on.
     pub(crate) recovered: bool,
-    /// What is known of guards.
-    pub(crate) guards: Guards,
+    /// What is known of auto rollbacks.
+    pub(crate) auto_rollbacks: AutoRollbacks,
     /// Who may be expected to answer.
     pub(crate) trust: BTreeMap<DeploymentId, Trust>,
     /// Revisions that met a fault during their rollout: they may have been given up for it.
@@ -131,7 +131,7 @@ impl World {
             books: Books::of(swarm),
             apps: BTreeMap::new(),
             recovered: false,
-            guards: Guards::default(),
+            auto_rollbacks: AutoRollbacks::default(),
             trust: BTreeMap::new(),
             hurt: BTreeSet::new(),
             late_until: None,
@@ -245,7 +245,7 @@ impl State {
 
     /// The contents of a revision of a deployment, the public one's first.
     pub(crate) fn contents(&self, id: DeploymentId, revision: Revision) -> Vec<Revision> {
-        let Some(services) = self.books.ledger.services(id, revision) else {
+        let Some(services) = self.books.documents.services(id, revision) else {
             return vec![revision];
         };
         let public = services.public().revision;
@@ -261,7 +261,7 @@ impl State {
 
     /// Faults that may make the agent give up a rollout.
     pub(crate) fn hurt_all(&mut self) {
-        let wanted = self.books.ledger.wanted.values();
+        let wanted = self.books.documents.wanted.values();
         let contents =
             wanted.flat_map(|d| d.services.iter().map(|service| (d.id, service.revision)));
         self.hurt.extend(contents);

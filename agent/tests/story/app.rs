@@ -29,7 +29,7 @@ impl App {
         !matches!(self, Self::Silent | Self::Exits(_))
     }
 
-    /// Whether a guard has a reason to put the revision before it back.
+    /// Whether auto rollback has a reason to return to the revision before it.
     pub(crate) fn turns_bad(self) -> bool {
         matches!(self, Self::Crashes(_) | Self::Bloats(_) | Self::Sickens(_) | Self::Fails)
     }

@@ -11,7 +11,7 @@ use buddo_shared::host_wire::manifest::{DeploymentSpec, RunState};
 use buddo_shared::host_wire::report::{DeploymentStatus, Phase};
 use buddo_shared::model::id::DeploymentId;
 
-use super::ledger::Ledger;
+use super::documents::Documents;
 
 /// A container of ours, as Podman has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,13 +50,13 @@ pub(crate) struct Fate {
 
 /// What is not yet as the document says; `None`: everything is.
 pub(crate) fn what_is_missing(
-    ledger: &Ledger,
+    documents: &Documents,
     seen: &Seen<'_>,
     fate: impl Fn(&DeploymentSpec) -> Fate,
 ) -> Option<String> {
     let mut expected = BTreeSet::new();
     let mut targets = BTreeMap::new();
-    for desired in ledger.wanted.values() {
+    for desired in documents.wanted.values() {
         match settled(seen, desired, fate(desired)) {
             Ok((containers, target)) => {
                 expected.extend(containers.into_iter().map(|found| found.name.as_str()));
@@ -120,9 +120,9 @@ fn settled<'a>(
                 return Err("failed without a reason".to_owned());
             }
             match (level.rolled_back_to, level.serving) {
-                (Some(_), None) => Err("is being put back".to_owned()),
+                (Some(_), None) => Err("is being rolled back".to_owned()),
                 (Some(back), Some(other)) if back != other => {
-                    Err(format!("r{back} is put back, and r{other} serves"))
+                    Err(format!("rolled back to r{back}, and r{other} serves"))
                 }
                 (_, Some(_)) => serving(seen, desired, level),
                 // Other services may have come up all the same.

@@ -2,7 +2,7 @@
 //! the inputs that the simulation, the plan alone and a real Podman all run on.
 //!
 //! ```text
-//!            ┌─ act ──► ledger ──► documents ──► the agent in the simulation   (10,000 seeds)
+//!            ┌─ act ──► documents ─► signed ───► the agent in the simulation   (10,000 seeds)
 //!   chance ──┤             ▲                ├──► its recorded views: plan alone
 //!            └─ app        └── reports ─────┴──► the real agent on real Podman (a few seeds)
 //!                                                     │
@@ -16,5 +16,5 @@
 pub(crate) mod act;
 pub(crate) mod app;
 pub(crate) mod converged;
-pub(crate) mod ledger;
+pub(crate) mod documents;
 pub(crate) mod rng;

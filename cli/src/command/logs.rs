@@ -37,7 +37,7 @@ fn table(AuditLog { logs }: AuditLog, account: Option<&Account>) -> Table {
 
 fn who(entry: &AuditEntry, account: Option<&Account>) -> String {
     match &entry.initiated_by {
-        None if by_guard(entry) => "guard".to_owned(),
+        None if by_auto_rollback(entry) => "guard".to_owned(),
         None => "platform".to_owned(),
         Some(id) => {
             let own = account.filter(|account| account.id == *id);
@@ -46,8 +46,8 @@ fn who(entry: &AuditEntry, account: Option<&Account>) -> String {
     }
 }
 
-/// Whether its host's guard did it, not a person.
-fn by_guard(entry: &AuditEntry) -> bool {
+/// Whether auto rollback on its host did it, not a person.
+fn by_auto_rollback(entry: &AuditEntry) -> bool {
     entry.details.as_ref().is_some_and(|details| details["by"] == "guard")
 }
 
@@ -129,13 +129,13 @@ mod tests {
     fn a_rollback_shows_its_revisions_and_whether_it_was_automatic() {
         let own = Some("550e8400-e29b-41d4-a716-446655440000");
         let asked = serde_json::json!({ "from": 3, "to": 1, "revision": 4 });
-        let guarded = serde_json::json!({
+        let rolled_back = serde_json::json!({
             "by": "guard", "from": 4, "to": 3, "code": "guard_errors", "cause": "8 % of answers fail",
             "fix": "read its logs",
         });
         let text = printed(vec![
             entry("rollback", own, "2026-05-21T10:00:00Z", Some(asked)),
-            entry("rollback", None, "2026-05-21T10:00:05Z", Some(guarded)),
+            entry("rollback", None, "2026-05-21T10:00:05Z", Some(rolled_back)),
         ]);
         insta::assert_snapshot!(text, @r"
         Action    Status     Initiated by  Time                  Details

@@ -59,8 +59,10 @@ impl<'a> Writer<'a> {
         let back = back.and_then(|number| take(&mut rows, number));
         let current = take(&mut rows, deployment.revision)
             .ok_or_else(|| StoreError::corrupt("deployments.revision")("names no revision"))?;
-        let guard = match back {
-            Some(back) if self.is_watched(deployment, &current) => self.guard(deployment, back)?,
+        let auto_rollback = match back {
+            Some(back) if self.is_watched(deployment, &current) => {
+                self.auto_rollback(deployment, back)?
+            }
             _ => None,
         };
         let (services, _) = self.services(deployment, &current)?;
@@ -71,7 +73,7 @@ impl<'a> Writer<'a> {
             run: deployment.run,
             domains: current.domains,
             services,
-            guard: guard.map(Box::new),
+            auto_rollback: auto_rollback.map(Box::new),
             kept_images,
         };
         // No host takes a document with a part that contradicts itself.
@@ -108,7 +110,7 @@ impl<'a> Writer<'a> {
         seconds > 0 && running && current.live_at.is_none_or(open)
     }
 
-    fn guard(
+    fn auto_rollback(
         &mut self,
         deployment: &Deployment,
         back: RevisionRecord,
@@ -122,7 +124,7 @@ impl<'a> Writer<'a> {
             Err(error) if error.is_of_one() => {
                 tracing::error!(
                     host = %self.host.id, deployment = %id, error = %chain(&error),
-                    "a deploy has no guard: the revision to put back cannot be read"
+                    "a deploy has no automatic rollback: the revision to put back cannot be read"
                 );
                 return Ok(None);
             }
@@ -132,7 +134,7 @@ impl<'a> Writer<'a> {
             tracing::warn!(
                 host = %self.host.id,
                 deployment = %id,
-                "a deploy has no guard: the host's document would be too large"
+                "a deploy has no automatic rollback: the host's document would be too large"
             );
             return Ok(None);
         };

@@ -45,9 +45,9 @@ pub(super) fn fit(deployments: &mut [DeploymentSpec], most: usize) -> LeftOut {
         }
     }
     for deployment in deployments.iter_mut().rev() {
-        if deployment.guard.is_some() {
+        if deployment.auto_rollback.is_some() {
             let before = length(deployment);
-            deployment.guard = None;
+            deployment.auto_rollback = None;
             bytes -= before - length(deployment);
             left_out.guards += 1;
         }
@@ -149,7 +149,7 @@ mod tests {
             run: RunState::Suspended,
             domains: vec![domain()],
             services,
-            guard: guarded.then(|| Box::new(AutoRollback { seconds: 86_400, fallback })),
+            auto_rollback: guarded.then(|| Box::new(AutoRollback { seconds: 86_400, fallback })),
             kept_images: vec![image().pinned(&digest()); images],
         }
     }
@@ -217,7 +217,9 @@ mod tests {
             let most = length(&all) * per_cent / 100;
             let mut fitted = all.clone();
             let left_out = fit(&mut fitted, most);
-            let bare = |one: &DeploymentSpec| DeploymentSpec { guard: None, kept_images: vec![], ..one.clone() };
+            let bare = |one: &DeploymentSpec| {
+                DeploymentSpec { auto_rollback: None, kept_images: vec![], ..one.clone() }
+            };
             for (before, after) in all.iter().zip(&fitted) {
                 prop_assert_eq!(bare(before), bare(after));
             }

@@ -79,7 +79,7 @@ pub struct DeploymentSpec {
     pub services: Services,
     /// What to do if the revision fails after it went live; `None`: no predecessor was ever live.
     #[serde(default, rename = "auto_rollback", skip_serializing_if = "Option::is_none")]
-    pub guard: Option<Box<AutoRollback>>,
+    pub auto_rollback: Option<Box<AutoRollback>>,
     /// Images, pinned by digest, of the revisions that can be restored: never garbage-collected.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub kept_images: Vec<ImageReference>,

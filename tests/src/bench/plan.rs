@@ -101,7 +101,7 @@ fn case(
         run: RunState::Running,
         domains: Vec::new(),
         services: services.try_into()?,
-        guard: None,
+        auto_rollback: None,
         kept_images: Vec::new(),
     });
     let desired = WorkloadSpec::of(&desired).next().context("no workload")?;

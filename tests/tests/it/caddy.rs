@@ -278,7 +278,7 @@ async fn fm_29_reloads_are_limited_to_two_a_second() -> anyhow::Result<()> {
     .await
 }
 
-/// A guard reads which app's requests fail and since when; nothing else is logged.
+/// Auto rollback reads which app's requests fail and since when; nothing else is logged.
 #[rstest]
 #[case::distribution(Caddy::Distribution)]
 #[case::current(Caddy::Current)]

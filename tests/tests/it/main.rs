@@ -2,6 +2,7 @@
 //! one file would leave a core idle while they end.
 
 mod at_rest;
+mod auto_rollback;
 mod away;
 mod browser;
 mod caddy;
@@ -17,7 +18,6 @@ mod domains;
 mod failures;
 mod faults;
 mod fuzz_api;
-mod guard;
 mod hostile;
 mod keys;
 mod lost_state;

@@ -3,7 +3,7 @@
 //! which is killed in between, and must reach the state that the simulation's own check expects.
 //!
 //! ```text
-//! story (agent/tests/story) ─ acts ─► ledger ─► documents ─► agent ─► Podman, Caddy
+//! story (agent/tests/story) ─ acts ─► documents ─► signed ─► agent ─► Podman, Caddy
 //!                                       ▲                      │ killed with -9 at some act
 //!                                       └── what it says ──────┘
 //! ```
@@ -38,7 +38,7 @@ use reqwest::Client;
 use story::act::Act;
 use story::app::{self, App};
 use story::converged::{Fate, Found, Seen, what_is_missing};
-use story::ledger::{Acted, Ledger, deployment};
+use story::documents::{Acted, Documents, deployment};
 use story::rng::Rng;
 
 /// Stories, one after the other on one host.
@@ -50,7 +50,7 @@ const ACTS: u64 = 5;
 /// Convergence takes seconds; a busy machine takes longer.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// One host, its coordinator's ledger, and the link between them.
+/// One host, its coordinator's documents, and the connection between them.
 struct Stage<'a> {
     product: &'a Product<'a>,
     impostor: Impostor,
@@ -58,7 +58,7 @@ struct Stage<'a> {
     layer: Layer,
     edge: Edge,
     sealing: SealingKey,
-    ledger: Ledger,
+    documents: Documents,
     apps: BTreeMap<(u64, u32), App>,
     generation: u64,
 }
@@ -71,7 +71,7 @@ impl<'a> Stage<'a> {
             layer: Layer::of_program(&product.world.binary("buddo-web"))?,
             edge: product.edge()?,
             sealing: sealing_key(product)?,
-            ledger: Ledger::default(),
+            documents: Documents::default(),
             apps: BTreeMap::new(),
             generation: 0,
             product,
@@ -82,12 +82,12 @@ impl<'a> Stage<'a> {
     /// An operator does something, and the next document says so.
     async fn act(&mut self, rng: &mut Rng, act: Act) -> anyhow::Result<()> {
         let app = rng.below(APPS);
-        let (ledger, sealing) = (&mut self.ledger, &self.sealing);
-        let acted = ledger.act(app, act, &|app, n, revision, image| {
+        let (documents, sealing) = (&mut self.documents, &self.sealing);
+        let acted = documents.act(app, act, &|app, n, revision, image| {
             desired(sealing, app, n, revision, image).expect("valid")
         });
         if let Acted::Fresh(id, revision, image) = acted {
-            let n = story::ledger::number(id);
+            let n = story::documents::number(id);
             // Apps that turn bad later have their own tests.
             let behaviour = match rng.below(5) {
                 0 => App::Silent,
@@ -123,7 +123,7 @@ impl<'a> Stage<'a> {
     /// Signs the desired state. An agent that is just being killed accepts it when it is back.
     async fn sign(&mut self) -> anyhow::Result<()> {
         self.generation += 1;
-        self.ledger.complete();
+        self.documents.complete();
         #[expect(clippy::disallowed_methods, reason = "documents for a real agent need real time")]
         let now = Timestamp::now();
         let manifest = Manifest {
@@ -133,7 +133,7 @@ impl<'a> Stage<'a> {
             issued_at: now,
             expires_at: now + SignedDuration::from_hours(1),
             zone: HostName::parse(ZONE)?,
-            deployments: self.ledger.wanted.values().cloned().collect(),
+            deployments: self.documents.wanted.values().cloned().collect(),
             trust: None,
         };
         let envelope = self.impostor.signer.sign(&manifest)?.bytes;
@@ -145,7 +145,7 @@ impl<'a> Stage<'a> {
         .await
     }
 
-    /// Records what the agent shows of the document in force in the coordinator's ledger.
+    /// Records what the agent shows of the document in force as the coordinator would.
     async fn hear(&mut self) -> anyhow::Result<HostSnapshot> {
         let (_, body) = unix_http::get(&self.product.agent_socket(), "/v1/status").await?;
         let snapshot: HostSnapshot = serde_json::from_slice(&body).context("no snapshot yet")?;
@@ -153,7 +153,7 @@ impl<'a> Stage<'a> {
         ensure!(held == Some(self.generation), "the document in force is {held:?}");
         let mut changes = false;
         for app in &snapshot.deployments {
-            changes |= self.ledger.take(&app.status).changes;
+            changes |= self.documents.take(&app.status).changes;
         }
         if changes {
             self.sign().await?;
@@ -178,8 +178,8 @@ impl<'a> Stage<'a> {
                 table: &table,
                 levels: levels.collect(),
             };
-            let missing = what_is_missing(&self.ledger, &seen, |desired| {
-                let n = story::ledger::number(desired.id);
+            let missing = what_is_missing(&self.documents, &seen, |desired| {
+                let n = story::documents::number(desired.id);
                 let app = self.apps.get(&(n, desired.revision.get()));
                 let starts = app.is_some_and(|app| app.starts());
                 Fate { may_live: starts, may_fail: !starts }
@@ -192,7 +192,7 @@ impl<'a> Stage<'a> {
 
     /// Visitors of each app that is live are answered by its revision.
     async fn visit(&self, snapshot: &HostSnapshot) -> anyhow::Result<()> {
-        for desired in self.ledger.wanted.values() {
+        for desired in self.documents.wanted.values() {
             let mut shown = snapshot.deployments.iter();
             let serving = shown.find(|app| app.status.id == desired.id);
             let Some(revision) = serving.and_then(|app| app.status.serving) else { continue };
@@ -273,7 +273,7 @@ async fn simulated_stories_converge_on_real_podman() -> anyhow::Result<()> {
             }
             stage.converges().await.with_context(|| format!("story {seed}"))?;
         }
-        stage.ledger.wanted.clear();
+        stage.documents.wanted.clear();
         stage.sign().await?;
         stage.converges().await.context("after the last story")
     })

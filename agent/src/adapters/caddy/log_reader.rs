@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_older_than_a_guard_looks_back_are_forgotten() {
+    fn counts_older_than_auto_rollback_looks_back_are_forgotten() {
         let log = Log::new();
         let mut follower = Follower::new(log.path());
         for second in [0, 1_000] {

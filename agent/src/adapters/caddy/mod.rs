@@ -5,7 +5,7 @@
 //!                                                 └─ after it loaded ──► routes folder
 //! ```
 //!
-//! Failed requests are logged, and the log is read while a guard is open.
+//! Failed requests are logged, and the log is read while auto rollback watches a revision.
 //!
 //! An app's life cycle changes none of these files: the zone's file asks the resolver who is live.
 

@@ -360,9 +360,9 @@ impl Proxy for Routes {
     fn warnings(&self) -> Vec<String> {
         let warning = |why: &String| {
             format!(
-                "Caddy cannot log failed requests, so guards do not see them (visitors are \
-                 served): {why}; let Caddy's user write {}, or name another file in \
-                 `caddy.error_log`",
+                "Caddy cannot log failed requests, so automatic rollbacks do not see \
+                 them (visitors are served): {why}; let Caddy's user write {}, or name another \
+                 file in `caddy.error_log`",
                 self.files.error_log.display()
             )
         };

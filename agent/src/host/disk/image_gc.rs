@@ -1,8 +1,8 @@
 //! Which images are not needed, oldest first. Pure.
 //!
 //! An image is needed, by its digest or its tag, while the document names it (as what a deployment
-//! runs, as what its guard would roll back to, or as a revision that can be restored) or while any
-//! container uses it, even a stopped one. How long it has been unneeded is known only from this
+//! runs, as what auto rollback would fall back to, or as a revision that can be restored) or while
+//! any container uses it, even a stopped one. How long it has been unneeded is known only from this
 //! agent's own passes: the date that Podman shows is the build date. After a restart all ages start
 //! over, which errs on the side of keeping.
 
@@ -28,7 +28,10 @@ impl References {
     pub fn of(document: &Document, snapshot: &HostSnapshot) -> Self {
         let mut references = Self::default();
         for desired in document.entries().values() {
-            let before = desired.guard.iter().flat_map(|guard| &guard.fallback.services);
+            let before = desired
+                .auto_rollback
+                .iter()
+                .flat_map(|auto_rollback| &auto_rollback.fallback.services);
             for service in desired.services.iter().chain(before) {
                 references.image(&service.image, service.digest.as_ref());
             }

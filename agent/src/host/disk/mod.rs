@@ -11,7 +11,7 @@
 //!
 //! A slow loop of its own, apart from the reconciler: a host without space keeps running what it
 //! runs. Removed: unneeded images, after a day, or at once while the disk is above its high mark,
-//! until it is below its low one. Never removed: what a deployment, its guard or a restorable
+//! until it is below its low one. Never removed: what a deployment, its fallback or a restorable
 //! revision needs; what a container uses; volumes; what somebody else built or loaded on the host.
 //! Crash-only: nothing is persisted, and an interrupted removal is found again by the next round.
 

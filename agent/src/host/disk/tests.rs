@@ -130,32 +130,32 @@ fn of_image(name: &str, revision: u32, hex: char) -> ServiceSpec {
     }
 }
 
-/// A deployment of `now` in revision 2, with a guard that rolls back to `before`.
-fn guarded(now: Vec<ServiceSpec>, before: Vec<ServiceSpec>) -> DeploymentSpec {
+/// A deployment of `now` in revision 2, with an auto rollback to `before`.
+fn with_fallback(now: Vec<ServiceSpec>, before: Vec<ServiceSpec>) -> DeploymentSpec {
     let services = before.try_into().unwrap();
     let fallback = Fallback { revision: Revision::FIRST, services };
     DeploymentSpec {
         revision: Revision::new(2),
         services: now.try_into().unwrap(),
-        guard: Some(Box::new(AutoRollback { seconds: 300, fallback })),
+        auto_rollback: Some(Box::new(AutoRollback { seconds: 300, fallback })),
         ..desired(1, "ghcr.io/a/a:v1")
     }
 }
 
-/// A deployment that runs `a`, has a guard that rolls back to `b`, and can restore `c`.
+/// A deployment that runs `a`, would be rolled back to `b`, and can restore `c`.
 fn needs_three() -> DeploymentSpec {
     DeploymentSpec {
         kept_images: vec![reference('c').pinned(&digest('c'))],
-        ..guarded(vec![of_image("app", 2, 'a')], vec![of_image("app", 1, 'b')])
+        ..with_fallback(vec![of_image("app", 2, 'a')], vec![of_image("app", 1, 'b')])
     }
 }
 
-/// The images of all services stay, and those of what its guard rolls back to; so does what a host
-/// resolved by itself.
+/// The images of all services stay, and those of its fallback; so does what a host resolved by
+/// itself.
 #[tokio::test(start_paused = true)]
 async fn each_service_keeps_its_image() {
     let tagged = ServiceSpec { digest: None, ..of_image("cache", 2, 'd') };
-    let app = guarded(
+    let app = with_fallback(
         vec![of_image("app", 2, 'a'), of_image("worker", 2, 'b'), tagged],
         vec![of_image("app", 1, 'c'), of_image("worker", 1, 'e')],
     );
@@ -179,7 +179,7 @@ async fn each_service_keeps_its_image() {
     assert_eq!(host.round().await, ["a", "b", "c", "d", "e", "f"]);
 }
 
-/// What a deployment runs, what its guard rolls back to and what can be restored all stay, however
+/// What a deployment runs, what it falls back to and what can be restored all stay, however
 /// full the disk is; so does what a container uses.
 #[tokio::test(start_paused = true)]
 async fn image_gc_removes_only_unneeded_images_and_stops_at_the_low_mark() {

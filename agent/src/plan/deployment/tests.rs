@@ -23,7 +23,7 @@ fn deployment(now: Vec<ServiceSpec>, before: Vec<ServiceSpec>) -> Arc<Deployment
     Arc::new(DeploymentSpec {
         revision: NEW,
         services: now.try_into().unwrap(),
-        guard: Some(Box::new(AutoRollback { seconds: 300, fallback })),
+        auto_rollback: Some(Box::new(AutoRollback { seconds: 300, fallback })),
         ..desired(1, "ghcr.io/a/b:1")
     })
 }
@@ -201,8 +201,8 @@ fn failed_is_not_said_while_visitors_are_about_to_be_answered_again() {
         (Phase::Failed, Some(OLD), None)
     );
     facts[1].rolled_back = true;
-    let by_guard = status(both.id, Some(&both), &facts);
-    assert_eq!(by_guard.rolled_back_to, Some(OLD));
+    let by_itself = status(both.id, Some(&both), &facts);
+    assert_eq!(by_itself.rolled_back_to, Some(OLD));
 }
 
 #[test]
@@ -263,7 +263,7 @@ fn what_only_went_along_is_tried_again_in_the_next_revision() {
 #[test]
 fn what_stands_in_is_what_serves() {
     let new = DeploymentSpec {
-        guard: None,
+        auto_rollback: None,
         ..(*deployment(vec![of("app", NEW)], vec![of("app", OLD)])).clone()
     };
     let new = Arc::new(new);

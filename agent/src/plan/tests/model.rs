@@ -104,7 +104,7 @@ pub(super) fn desired(id: DeploymentId, revision: Revision, run: RunState) -> De
         run,
         domains: Vec::new(),
         services: vec![service(revision, "ghcr.io/a/b:1", None)].try_into().unwrap(),
-        guard: None,
+        auto_rollback: None,
         kept_images: Vec::new(),
     }
 }

@@ -216,7 +216,7 @@ impl Host {
             run,
             domains: Vec::new(),
             services: vec![service].try_into().unwrap(),
-            guard: None,
+            auto_rollback: None,
             kept_images: Vec::new(),
         }
     }

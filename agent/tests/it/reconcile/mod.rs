@@ -468,20 +468,20 @@ async fn fm_33_a_revision_keeps_its_digest_when_its_tag_moves() {
     assert_eq!(digests, [digest_of('a'), digest_of('a'), digest_of('b')]);
 }
 
-fn guard(old: DeploymentSpec) -> AutoRollback {
+fn auto_rollback(old: DeploymentSpec) -> AutoRollback {
     let old = edited(old, |service| service.digest = Some(digest()));
     let fallback = Fallback { revision: old.revision, services: old.services };
     AutoRollback { seconds: 300, fallback }
 }
 
-/// Revision 2 has just gone live over revision 1, and is guarded.
-async fn guarded(host: &mut Host) -> Agent {
+/// Revision 2 has just gone live over revision 1, and is watched.
+async fn watched(host: &mut Host) -> Agent {
     let agent = host.agent(FOREVER, true).await;
     let old = host.desired(1, 1, RunState::Running);
     host.push(&agent, vec![old.clone()]).await;
     agent.until_live(1).await;
     let new = DeploymentSpec {
-        guard: Some(Box::new(guard(old))),
+        auto_rollback: Some(Box::new(auto_rollback(old))),
         ..host.desired(1, 2, RunState::Running)
     };
     host.push(&agent, vec![new]).await;
@@ -503,7 +503,7 @@ async fn crash_loop(host: &Host, agent: &Agent, times: usize) {
     }
 }
 
-fn is_put_back(apps: &[DeploymentSnapshot]) -> bool {
+fn is_rolled_back(apps: &[DeploymentSnapshot]) -> bool {
     let [app] = apps else { return false };
     let status = &app.status;
     let old = Some(Revision::new(1));
@@ -516,13 +516,13 @@ fn is_put_back(apps: &[DeploymentSnapshot]) -> bool {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rollback_needs_no_coordinator_and_is_adopted_by_the_next_document() {
     let mut host = Host::new();
-    let agent = guarded(&mut host).await;
+    let agent = watched(&mut host).await;
     crash_loop(&host, &agent, 2).await;
     for (container, ..) in host.machine.containers.lock().unwrap().values_mut() {
         container.state = ContainerState::Exited(3);
     }
     agent.hints.send_modify(|hint| *hint += 1);
-    let snapshot = agent.until("put back", is_put_back).await;
+    let snapshot = agent.until("rolled back", is_rolled_back).await;
     let failure = snapshot.deployments[0].status.failure.clone().unwrap();
     assert_eq!(failure.code, "guard_crash_loop");
     assert!(failure.cause.contains("ended 3 times"), "{}", failure.cause);
@@ -546,7 +546,7 @@ async fn a_rollback_needs_no_coordinator_and_is_adopted_by_the_next_document() {
     let starts = host.machine.starts.load(Ordering::SeqCst);
     drop(agent);
     let agent = host.agent(FOREVER, true).await;
-    agent.until("still put back", is_put_back).await;
+    agent.until("still rolled back", is_rolled_back).await;
     host.push(&agent, vec![host.desired(1, 1, RunState::Running)]).await;
     agent.until_live(1).await;
     assert_eq!(host.machine.starts.load(Ordering::SeqCst), starts);
@@ -557,7 +557,7 @@ async fn a_rollback_needs_no_coordinator_and_is_adopted_by_the_next_document() {
 async fn fm_01_an_agent_killed_during_a_rollback_resumes_it() {
     let lives = (1..5).map(|calls| async move {
         let mut host = Host::new();
-        let agent = guarded(&mut host).await;
+        let agent = watched(&mut host).await;
         crash_loop(&host, &agent, 2).await;
         for (container, ..) in host.machine.containers.lock().unwrap().values_mut() {
             container.state = ContainerState::Exited(3);
@@ -568,7 +568,7 @@ async fn fm_01_an_agent_killed_during_a_rollback_resumes_it() {
         agent.life.killed.notified().await;
         drop(agent);
         let agent = host.agent(FOREVER, true).await;
-        agent.until("put back", is_put_back).await;
+        agent.until("rolled back", is_rolled_back).await;
         assert_eq!(host.running().len(), 1);
     });
     futures_util::future::join_all(lives).await;
@@ -580,7 +580,7 @@ async fn oom_kills_of_child_processes_roll_back() {
     let mut host = Host::new();
     // By its number of starts: the second one is revision 2.
     host.machine.kills.lock().unwrap().insert(2, 0);
-    let agent = guarded(&mut host).await;
+    let agent = watched(&mut host).await;
     // Later looks are compared with the first one.
     let mut looks = host.machine.looks.subscribe();
     let looked = tokio::time::timeout(Duration::from_secs(20), looks.wait_for(|n| *n > 0));
@@ -588,7 +588,7 @@ async fn oom_kills_of_child_processes_roll_back() {
     host.machine.kills.lock().unwrap().insert(2, 1);
     agent.until("seen", |apps| apps[0].kills == 1 && apps[0].status.phase == Phase::Live).await;
     host.machine.kills.lock().unwrap().insert(2, 2);
-    let snapshot = agent.until("put back", is_put_back).await;
+    let snapshot = agent.until("rolled back", is_rolled_back).await;
     let failure = snapshot.deployments[0].status.failure.clone().unwrap();
     assert_eq!(failure.code, "guard_oom");
     assert!(failure.cause.contains("ran out of its 256 MB of memory 2 times"), "{failure:?}");
@@ -613,10 +613,13 @@ async fn a_failure_of_all_apps_together_does_not_roll_back() {
     host.push(&agent, all(&host, 1)).await;
     agent.until("live", |apps| live(apps, 1)).await;
     let pairs = all(&host, 2).into_iter().zip(all(&host, 1));
-    let guarded = pairs
-        .map(|(new, old)| DeploymentSpec { guard: Some(Box::new(guard(old))), ..new })
+    let watched = pairs
+        .map(|(new, old)| DeploymentSpec {
+            auto_rollback: Some(Box::new(auto_rollback(old))),
+            ..new
+        })
         .collect();
-    host.push(&agent, guarded).await;
+    host.push(&agent, watched).await;
     agent.until("live", |apps| live(apps, 2)).await;
     for _ in 0..3 {
         let starts = host.machine.starts.load(Ordering::SeqCst);
@@ -668,7 +671,7 @@ async fn what_goes_back_after_it_was_planned_is_not_begun() {
     old.services = services.collect::<Vec<_>>().try_into().unwrap();
     let fallback = Fallback { revision: old.revision, services: old.services };
     let new = DeploymentSpec {
-        guard: Some(Box::new(AutoRollback { seconds: 300, fallback })),
+        auto_rollback: Some(Box::new(AutoRollback { seconds: 300, fallback })),
         // Its table has another name in it, so that none is in force.
         domains: vec![HostName::parse("www.example.org").unwrap()],
         ..with_worker(&host, 2, "ghcr.io/a/b:2", "ghcr.io/a/w:2")

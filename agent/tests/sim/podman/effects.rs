@@ -89,7 +89,7 @@ impl State {
         let Some(Identity { workload, revision, .. }) = identity else { return };
         let deployment = workload.deployment;
         self.hurt.insert((deployment, revision));
-        self.guards.ended(deployment, Instant::now());
+        self.auto_rollbacks.ended(deployment, Instant::now());
         self.excuse(deployment, "a fault of its container");
     }
 

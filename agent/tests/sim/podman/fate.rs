@@ -68,7 +68,7 @@ impl State {
         };
         if fate != Fate::Fine {
             self.hurt_all();
-            self.guards.trouble(Instant::now());
+            self.auto_rollbacks.trouble(Instant::now());
             self.say(|| format!("  {about}: {fate:?}"));
         }
         Some((fate, latency))

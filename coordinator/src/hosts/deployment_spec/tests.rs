@@ -18,10 +18,10 @@ fn with_env(bytes: usize) -> CreateDeployment {
 async fn a_first_deploy_has_no_guard() {
     let mut story = Story::begin().await;
     let first = story.desired().await;
-    assert_eq!((first.guard, first.kept_images), (None, vec![]));
+    assert_eq!((first.auto_rollback, first.kept_images), (None, vec![]));
     story.goes_live(1).await;
     story.restart().await;
-    assert!(story.desired().await.guard.is_some());
+    assert!(story.desired().await.auto_rollback.is_some());
 }
 
 #[tokio::test]
@@ -31,9 +31,9 @@ async fn a_new_revisions_guard_contains_the_whole_fallback() {
     story.restart().await;
     let desired = story.desired().await;
     assert_eq!(desired.revision.get(), 2);
-    let guard = desired.guard.unwrap();
-    assert_eq!(guard.seconds, 300);
-    let back = guard.fallback;
+    let auto_rollback = desired.auto_rollback.unwrap();
+    assert_eq!(auto_rollback.seconds, 300);
+    let back = auto_rollback.fallback;
     let app = back.services.public();
     assert_eq!((back.revision.get(), &app.digest), (1, &Some(digest(1))));
     let plain =
@@ -50,10 +50,10 @@ async fn an_expired_guard_is_dropped_from_the_document() {
     story.goes_live(2).await;
     story.world.clock.advance(SignedDuration::from_mins(59));
     bump(&story).await;
-    assert!(story.desired().await.guard.is_some());
+    assert!(story.desired().await.auto_rollback.is_some());
     story.world.clock.advance(SignedDuration::from_mins(6));
     bump(&story).await;
-    assert_eq!(story.desired().await.guard, None);
+    assert_eq!(story.desired().await.auto_rollback, None);
 }
 
 #[tokio::test]
@@ -62,13 +62,13 @@ async fn a_guard_can_be_turned_off_and_a_stopped_app_has_none() {
     let mut story = Story::of(off, request("my-app")).await;
     story.goes_live(1).await;
     story.restart().await;
-    assert_eq!(story.desired().await.guard, None);
+    assert_eq!(story.desired().await.auto_rollback, None);
 
     let mut story = Story::begin().await;
     story.goes_live(1).await;
     story.restart().await;
     story.stop().await;
-    assert_eq!(story.desired().await.guard, None);
+    assert_eq!(story.desired().await.auto_rollback, None);
 }
 
 #[tokio::test]
@@ -110,7 +110,7 @@ async fn guards_stay_within_the_document_size_limit() {
             let host = tables.host(host)?.ok_or(DocumentError::Unknown)?;
             let mut writer = Writer::new(tables, &services, &host, services.clock.now());
             writer.room = 2500;
-            let guarded = (0..4).map(|_| Ok(writer.desired(&deployment)?.guard.is_some()));
+            let guarded = (0..4).map(|_| Ok(writer.desired(&deployment)?.auto_rollback.is_some()));
             guarded.collect::<Result<Vec<bool>, DocumentError>>()
         })
         .await;
@@ -162,7 +162,7 @@ async fn a_document_has_every_service_with_its_own_environment() {
         assert_eq!(plain.expose(), expected);
     }
     // The fallback has the app as it is, so that its host leaves it alone.
-    let fallback = desired.guard.as_ref().unwrap().fallback.clone();
+    let fallback = desired.auto_rollback.as_ref().unwrap().fallback.clone();
     assert_eq!(introduced(&fallback.services), [("app".to_owned(), 1)]);
     assert_eq!(fallback.services.public().spec, desired.services.public().spec);
     let specs: BTreeSet<_> = desired.services.iter().map(|s| s.spec.clone()).collect();

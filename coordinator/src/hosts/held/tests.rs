@@ -187,11 +187,11 @@ async fn fm_64_only_the_unreadable_guard_is_left_out() {
     let mut story = Story::of(World::new(), with_env("my-app")).await;
     story.goes_live(1).await;
     story.restart().await;
-    assert!(story.desired().await.guard.is_some());
+    assert!(story.desired().await.auto_rollback.is_some());
     flip(&story);
     bump(&story).await;
     let desired = story.desired().await;
-    assert_eq!((desired.revision.get(), desired.guard), (2, None));
+    assert_eq!((desired.revision.get(), desired.auto_rollback), (2, None));
     assert_eq!(error_of(&story, story.id).await, None);
 }
 

@@ -54,7 +54,9 @@ impl DeploymentSpec {
 
     fn find_wrong(&self) -> Result<(), WrongShape> {
         introduced_by(&self.services, self.revision)?;
-        let Some(fallback) = self.guard.as_ref().map(|guard| &guard.fallback) else {
+        let Some(fallback) =
+            self.auto_rollback.as_ref().map(|auto_rollback| &auto_rollback.fallback)
+        else {
             return Ok(());
         };
         if fallback.revision == self.revision {

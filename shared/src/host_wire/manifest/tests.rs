@@ -49,15 +49,18 @@ pub(crate) fn deployment(revision: u32) -> DeploymentSpec {
         run: RunState::Running,
         domains: Vec::new(),
         services: services([service("app", revision)]),
-        guard: None,
+        auto_rollback: None,
         kept_images: Vec::new(),
     }
 }
 
 /// With the predecessor `revision` to go back to.
-fn guarded(deployment: DeploymentSpec, revision: u32, services: Services) -> DeploymentSpec {
+fn with_fallback(deployment: DeploymentSpec, revision: u32, services: Services) -> DeploymentSpec {
     let fallback = Fallback { revision: Revision::new(revision), services };
-    DeploymentSpec { guard: Some(Box::new(AutoRollback { seconds: 600, fallback })), ..deployment }
+    DeploymentSpec {
+        auto_rollback: Some(Box::new(AutoRollback { seconds: 600, fallback })),
+        ..deployment
+    }
 }
 
 /// What reading it back from its own text says.
@@ -70,7 +73,7 @@ fn reread(deployment: &DeploymentSpec) -> Result<DeploymentSpec, String> {
 fn what_a_deployment_looks_like_on_the_wire() {
     let whole = DeploymentSpec {
         services: services([service("app", 2), private("worker", 1)]),
-        ..guarded(deployment(2), 1, services([service("app", 1), private("worker", 1)]))
+        ..with_fallback(deployment(2), 1, services([service("app", 1), private("worker", 1)]))
     };
     assert_eq!(reread(&whole).as_ref(), Ok(&whole));
     let json = serde_json::to_value(&whole).unwrap();
@@ -78,7 +81,6 @@ fn what_a_deployment_looks_like_on_the_wire() {
     assert_eq!(json["services"][0]["replicas"], 1);
     assert_eq!(json["auto_rollback"]["fallback"]["revision"], 1);
     assert_eq!(json["auto_rollback"]["fallback"]["services"][1]["name"], "worker");
-    assert_eq!(json.get("guard"), None);
 }
 
 #[test]
@@ -108,15 +110,15 @@ fn contradicting_parts_are_refused_with_what_is_wrong() {
             "has the service app of revision 3 in revision 2",
         ),
         (
-            guarded(deployment(2), 1, services([service("app", 2)])),
+            with_fallback(deployment(2), 1, services([service("app", 2)])),
             "has the service app of revision 2 in revision 1",
         ),
         (
-            guarded(deployment(2), 2, services([service("app", 1)])),
+            with_fallback(deployment(2), 2, services([service("app", 1)])),
             "has its own revision 2 as fallback",
         ),
         (
-            guarded(
+            with_fallback(
                 deployment(2),
                 1,
                 services([ServiceSpec { digest: None, ..service("app", 1) }]),
@@ -124,7 +126,7 @@ fn contradicting_parts_are_refused_with_what_is_wrong() {
             "has a fallback without a digest for the service app",
         ),
         (
-            guarded(
+            with_fallback(
                 DeploymentSpec { services: services([service("app", 1)]), ..deployment(2) },
                 1,
                 services([ServiceSpec { spec: spec_digest(2), ..service("app", 1) }]),
@@ -197,7 +199,8 @@ proptest! {
             && made_by(&then, fallback)
             && then.iter().all(|service| service.digest.is_some())
             && told_apart;
-        let whole = DeploymentSpec { services: now, ..guarded(deployment(revision), fallback, then) };
+        let whole = with_fallback(deployment(revision), fallback, then);
+        let whole = DeploymentSpec { services: now, ..whole };
         match reread(&whole) {
             Ok(read) => {
                 prop_assert!(valid);

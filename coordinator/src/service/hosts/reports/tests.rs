@@ -367,7 +367,7 @@ async fn an_automatic_rollback_is_made_current_and_audited_with_its_cause() {
     assert!(d.failure.is_some());
     // A failed revision is neither a fallback nor chosen by a rollback.
     story.restart().await;
-    assert_eq!(story.desired().await.guard.unwrap().fallback.revision.get(), 1);
+    assert_eq!(story.desired().await.auto_rollback.unwrap().fallback.revision.get(), 1);
 }
 
 #[rstest]
@@ -422,11 +422,11 @@ async fn a_late_rollback_report_still_excludes_its_revision_as_a_fallback() {
     story.restart().await;
     story.goes_live(2).await;
     story.restart().await;
-    assert_eq!(story.desired().await.guard.unwrap().fallback.revision.get(), 2);
+    assert_eq!(story.desired().await.auto_rollback.unwrap().fallback.revision.get(), 2);
     let d = story.puts_back(2, 1).await;
     assert_eq!((d.status(), d.revision.get(), d.failure), (Status::Deploying, 3, None));
     assert_eq!(story.log().await.last().unwrap(), "rollback completed");
-    assert_eq!(story.desired().await.guard.unwrap().fallback.revision.get(), 1);
+    assert_eq!(story.desired().await.auto_rollback.unwrap().fallback.revision.get(), 1);
 }
 
 #[tokio::test]
@@ -462,10 +462,10 @@ async fn a_late_live_report_of_a_superseded_revision_still_counts() {
     story.goes_live(1).await;
     story.restart().await;
     story.restart().await;
-    assert_eq!(story.desired().await.guard.unwrap().fallback.revision.get(), 1);
+    assert_eq!(story.desired().await.auto_rollback.unwrap().fallback.revision.get(), 1);
     let d = story.goes_live(2).await;
     assert_eq!((d.status(), d.revision.get()), (Status::Deploying, 3));
-    assert_eq!(story.desired().await.guard.unwrap().fallback.revision.get(), 2);
+    assert_eq!(story.desired().await.auto_rollback.unwrap().fallback.revision.get(), 2);
 }
 
 #[tokio::test]
@@ -570,14 +570,14 @@ async fn each_service_keeps_the_bytes_that_its_host_found_in_every_revision_that
     assert_eq!(digests(&story, 1).await, expected[..1], "the app is that of revision 1");
     // A revision whose images are not all known cannot come back, so it is no fallback.
     story.restart().await;
-    assert_eq!(story.desired().await.guard, None);
+    assert_eq!(story.desired().await.auto_rollback, None);
     let cache = vec![service("cache", 2, Some(digest(5)))];
     let live = status(story.id, 2, Phase::Live, Some(2));
     story.report(DeploymentStatus { services: cache, ..live }).await;
     let host = story.host;
     let bumped = story.world.state.store.write(move |tables| tables.bump_generation(host)).await;
     bumped.map_err(|error: StoreError| error).unwrap();
-    let fallback = story.desired().await.guard.unwrap().fallback;
+    let fallback = story.desired().await.auto_rollback.unwrap().fallback;
     assert_eq!((fallback.revision.get(), fallback.services.iter().count()), (2, 3));
 }
 
@@ -590,7 +590,7 @@ async fn content_that_serves_belongs_to_the_newest_revision_that_had_it_live() {
     story.report(status(story.id, 2, Phase::Live, Some(2))).await;
     // Its fallback's images are not known, so its document has none.
     story.restart().await;
-    assert_eq!(story.desired().await.guard, None);
+    assert_eq!(story.desired().await.auto_rollback, None);
     let d = story.report(status(story.id, 3, Phase::Failed, Some(1))).await;
     assert_eq!((d.revision.get(), d.serving), (2, Some(Revision::new(2))));
 }

@@ -1,4 +1,4 @@
-//! The guard in plans: what puts the old revision back, what does not, and how it is reported.
+//! Auto rollback in plans: what rolls a revision back, what does not, and how it is reported.
 
 use buddo_shared::host_wire::manifest::{AutoRollback, Fallback};
 
@@ -12,7 +12,7 @@ use crate::model::persisted::RollbackWatch;
 fn watched(app: App) -> Model {
     let mut model = Model::new(Some(RunState::Running), App::Answers);
     let desired = model.desired.as_mut().unwrap();
-    desired.guard = Some(Box::new(AutoRollback {
+    desired.auto_rollback = Some(Box::new(AutoRollback {
         seconds: 300,
         fallback: Fallback {
             revision: OLD,
@@ -60,7 +60,7 @@ fn assert_rolled_back(model: &mut Model, expected: &str) {
     assert!(matches!(plan.target, Some(Target::Live { .. })));
     let cause = plan.failure.unwrap().cause;
     assert!(
-        cause.starts_with("revision 2 ") && cause.ends_with("revision 1 is put back"),
+        cause.starts_with("revision 2 ") && cause.ends_with("rolled back to revision 1"),
         "{cause}"
     );
 }
@@ -85,9 +85,9 @@ fn a_crash_loop_rolls_back_and_says_how_often_and_why() {
 
     // The document follows: nothing is started, stopped or created.
     let started = model.done.len();
-    let fallback = model.desired.as_ref().unwrap().guard.as_ref().unwrap().fallback.clone();
+    let fallback = model.desired.as_ref().unwrap().auto_rollback.as_ref().unwrap().fallback.clone();
     let desired = model.desired.as_mut().unwrap();
-    (desired.revision, desired.services, desired.guard) = (OLD, fallback.services, None);
+    (desired.revision, desired.services, desired.auto_rollback) = (OLD, fallback.services, None);
     let plan = model.settle();
     assert_eq!((plan.phase, plan.failure, plan.fallback), (Phase::Live, None, None));
     assert_eq!(model.done[started..], []);
@@ -122,7 +122,7 @@ fn only_a_rise_in_failed_requests_rolls_back() {
         let mut model = watched(App::Answers);
         let switched = model.wall();
         model.failed = (1..=before).map(|n| switched - Duration::from_secs(3 * n)).collect();
-        // The log is read once the guard is open.
+        // The log is read once the revision is watched.
         model.state.failure_history.before = None;
         let begun = model.now;
         while model.now.duration_since(begun) < Duration::from_secs(40) && live(&model) == Some(NEW)
@@ -165,16 +165,16 @@ fn a_crash_loop_after_the_window_does_not_roll_back() {
     assert_eq!(model.settle().phase, Phase::Live);
 }
 
-/// The window continues by the wall clock; a jump of a year puts nothing back.
+/// The window continues by the wall clock; a jump of a year rolls nothing back.
 #[test]
-fn fm_10_a_guard_survives_restarts_and_clock_jumps() {
+fn fm_10_a_rollback_watch_survives_restarts_and_clock_jumps() {
     for jump in [-31_536_000_i64, 0, 200, 31_536_000] {
         let mut model = watched(App::Answers);
         let durable = model.state.persisted.clone();
         model.state = WorkloadState::restore(durable);
         let Some(RollbackWatch::Watching { since, .. }) = &mut model.state.persisted.rollback_watch
         else {
-            panic!("no vigil: {:?}", model.state)
+            panic!("it is not watched: {:?}", model.state)
         };
         *since = since.checked_sub(jiff::SignedDuration::from_secs(jump)).unwrap();
         let plan = model.turn();
@@ -243,7 +243,7 @@ fn a_failed_rollback_leaves_the_new_revision_serving() {
         model.failed.extend([model.wall(), model.wall()]);
         assert!(model.wall().duration_since(begun).as_secs() < 60);
     }
-    // It was draining and still there when the guard decided: remove it.
+    // It was draining and still there when the rollback was decided: remove it.
     model.containers.retain(|_, container| container.identity.unwrap().revision == NEW);
     let plan = model.settle();
     assert_eq!((model.running(), live(&model)), (vec![NEW], Some(NEW)));

@@ -14,17 +14,17 @@ use buddo_tests::trials::containers::{self, Found};
 use buddo_tests::world::{Lease, World};
 use nix::sys::signal::Signal;
 
-const IMAGE: &str = "harbor.buddo.xyz:4443/demo/guarded:latest";
-const APP: &str = "guarded";
+const IMAGE: &str = "harbor.buddo.xyz:4443/demo/watched:latest";
+const APP: &str = "watched";
 
-/// Far more than a guard takes on a busy machine.
+/// Far more than an auto rollback takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(90);
 
 /// One tag, with different bytes from now on.
 async fn publish_as(world: &World, version: &str, more: &[(&str, &str)]) -> anyhow::Result<()> {
     let layer = Layer::of_program(&world.binary("buddo-web"))?;
     let env = [&[("VERSION", version)], more].concat();
-    publish(world, &layer, "demo/guarded", "latest", &env).await?;
+    publish(world, &layer, "demo/watched", "latest", &env).await?;
     Ok(())
 }
 
@@ -70,7 +70,7 @@ async fn is_told(product: &Product<'_>, api: &Api, id: &str) -> anyhow::Result<S
     .await?;
     let words = shown.last_error.context("it does not say what happened")?;
     let (cause, fix) = words.split_once('\n').context("it does not say what to do")?;
-    ensure!(cause.ends_with("; revision 1 is put back") && !fix.trim().is_empty(), "{words}");
+    ensure!(cause.ends_with("; rolled back to revision 1") && !fix.trim().is_empty(), "{words}");
 
     let logs = api.logs(id).await?.logs;
     let entries: Vec<_> = logs.iter().filter(|entry| entry.action == "rollback").collect();

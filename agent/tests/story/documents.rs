@@ -59,17 +59,17 @@ pub(crate) enum Acted {
 pub(crate) struct Taken {
     /// The document changes.
     pub(crate) changes: bool,
-    /// An entry of the audit log: the host's guard put the second back for the first.
+    /// An entry of the audit log: the host rolled the second back to the first.
     pub(crate) rolled_back_to: Option<(Revision, Revision)>,
 }
 
 /// The coordinator's books of one host.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Ledger {
+pub(crate) struct Documents {
     /// What operators want: app → its entry.
     pub(crate) wanted: BTreeMap<u64, DeploymentSpec>,
     /// For how many seconds new revisions are watched; 0: never.
-    pub(crate) guard_s: u32,
+    pub(crate) rollback_window_s: u32,
     /// Host reports are not applied, as while the coordinator is away for long.
     pub(crate) deaf: bool,
     past: BTreeMap<DeploymentId, BTreeMap<Revision, Past>>,
@@ -77,10 +77,10 @@ pub(crate) struct Ledger {
     numbers: u64,
 }
 
-impl Ledger {
+impl Documents {
     /// Nothing is wanted yet.
-    pub(crate) fn new(guard_s: u32, deaf: bool) -> Self {
-        Self { guard_s, deaf, ..Self::default() }
+    pub(crate) fn new(rollback_window_s: u32, deaf: bool) -> Self {
+        Self { rollback_window_s, deaf, ..Self::default() }
     }
 
     /// An operator does something to an app.
@@ -171,10 +171,11 @@ impl Ledger {
         for desired in self.wanted.values_mut() {
             let Some(past) = self.past.get(&desired.id) else { continue };
             desired.services = with_digests(desired, &self.digests);
-            let watched = self.guard_s > 0 && desired.run == RunState::Running;
-            desired.guard = fallback(past, desired.revision, &self.digests)
-                .filter(|_| watched)
-                .map(|fallback| Box::new(AutoRollback { seconds: self.guard_s, fallback }));
+            let watched = self.rollback_window_s > 0 && desired.run == RunState::Running;
+            desired.auto_rollback =
+                fallback(past, desired.revision, &self.digests).filter(|_| watched).map(
+                    |fallback| Box::new(AutoRollback { seconds: self.rollback_window_s, fallback }),
+                );
         }
     }
 
