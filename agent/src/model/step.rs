@@ -26,8 +26,8 @@ pub enum Step {
     Stop(String),
     /// Remove it by force.
     Remove(String),
-    /// End containers in this slot that run but that Podman has lost.
-    EndLost(Slot),
+    /// End orphans in this slot: containers that run but that Podman no longer knows.
+    EndOrphans(Slot),
     /// End the process that forwards this slot's address if no container known to Podman is there.
     FreeAddress(Slot),
     /// Remove the secrets of a revision.
@@ -46,7 +46,7 @@ impl Step {
             Self::InspectExit(_) => "inspect_exit",
             Self::Stop(_) => "stop",
             Self::Remove(_) => "remove",
-            Self::EndLost(_) => "end_lost",
+            Self::EndOrphans(_) => "end_orphans",
             Self::FreeAddress(_) => "free_address",
             Self::RemoveSecrets(_) => "remove_secrets",
         }
@@ -57,7 +57,7 @@ impl Step {
         match self {
             Self::Stop(_)
             | Self::Remove(_)
-            | Self::EndLost(_)
+            | Self::EndOrphans(_)
             | Self::FreeAddress(_)
             | Self::RemoveSecrets(_) => true,
             Self::PutSecrets
@@ -87,7 +87,7 @@ impl Step {
             | Self::Remove(name) => Some(name.clone()),
             Self::PutSecrets
             | Self::Image
-            | Self::EndLost(_)
+            | Self::EndOrphans(_)
             | Self::FreeAddress(_)
             | Self::RemoveSecrets(_) => None,
         }
@@ -115,7 +115,7 @@ impl fmt::Display for Step {
             Self::InspectExit(name) => write!(f, "ask how {name} ended"),
             Self::Stop(name) => write!(f, "stop {name}"),
             Self::Remove(name) => write!(f, "remove {name}"),
-            Self::EndLost(slot) => write!(f, "end an orphan in slot {slot:?}"),
+            Self::EndOrphans(slot) => write!(f, "end orphans in slot {slot:?}"),
             Self::FreeAddress(slot) => write!(f, "free the address of slot {slot:?}"),
             Self::RemoveSecrets(revision) => write!(f, "remove the secrets of r{revision}"),
         }

@@ -35,9 +35,9 @@ fn last_line(text: &str) -> Option<String> {
 }
 
 /// The container ended `times` times before it answered.
-pub fn exited_at_start(ending: &ExitInfo, times: u32, limits: Limits) -> Failure {
-    let said = last_line(&ending.log_tail).map(|line| format!(": {line}")).unwrap_or_default();
-    if ending.oom_killed {
+pub fn exited_at_start(exit: &ExitInfo, times: u32, limits: Limits) -> Failure {
+    let said = last_line(&exit.log_tail).map(|line| format!(": {line}")).unwrap_or_default();
+    if exit.oom_killed {
         let cause = format!(
             "the container ran out of its {} MB of memory {times} times before it answered{said}",
             limits.memory_mb
@@ -48,7 +48,7 @@ pub fn exited_at_start(ending: &ExitInfo, times: u32, limits: Limits) -> Failure
             "let the app use less memory at its start, or deploy it to a larger tier",
         );
     }
-    if ending.exit_code == KILLED {
+    if exit.exit_code == KILLED {
         let cause = format!(
             "the container was killed ({KILLED}) {times} times before it answered, most often for \
              more memory than its {} MB{said}",
@@ -60,7 +60,7 @@ pub fn exited_at_start(ending: &ExitInfo, times: u32, limits: Limits) -> Failure
             "let the app use less memory at its start, or deploy it to a larger tier",
         );
     }
-    let code = ending.exit_code;
+    let code = exit.exit_code;
     let cause =
         format!("the container exited with code {code} {times} times before it answered{said}");
     let fix = match code {
@@ -439,14 +439,14 @@ mod tests {
 
     const LIMITS: Limits = Limits { memory_mb: 256, cpu_millicores: 250, pids: 100 };
 
-    fn ending(exit_code: i32, oom_killed: bool, log: &str) -> ExitInfo {
+    fn exit(exit_code: i32, oom_killed: bool, log: &str) -> ExitInfo {
         ExitInfo { exit_code, oom_killed, log_tail: log.to_owned() }
     }
 
     #[test]
     fn the_end_of_the_log_is_quoted_on_one_line() {
         let log = format!("starting\nfatal: no DATABASE_URL\u{1b}[0m {}\n\n", "x".repeat(500));
-        let failure = exited_at_start(&ending(1, false, &log), 3, LIMITS);
+        let failure = exited_at_start(&exit(1, false, &log), 3, LIMITS);
         assert_eq!(failure.code, "exited_at_start");
         assert!(
             failure.cause.contains("code 1 3 times before it answered: fatal: no DATABASE_URL")
@@ -485,7 +485,7 @@ mod tests {
         let looped = Verdict::CrashLoop { ends: 3, code: Some(1), last_words: String::new() };
         let sick = Verdict::Unhealthy { lasted: lived, reason: "status 500".to_owned() };
         for failure in [
-            exited_at_start(&ending(1, false, ""), 3, LIMITS),
+            exited_at_start(&exit(1, false, ""), 3, LIMITS),
             restarting(Some(1), 2),
             unhealthy(None),
             replacement_waits(None, false),
@@ -500,7 +500,7 @@ mod tests {
 
     #[test]
     fn out_of_memory_names_the_limit() {
-        let failure = exited_at_start(&ending(137, true, ""), 3, LIMITS);
+        let failure = exited_at_start(&exit(137, true, ""), 3, LIMITS);
         assert_eq!(failure.code, "out_of_memory");
         assert!(failure.cause.contains("256 MB"));
     }
@@ -508,7 +508,7 @@ mod tests {
     /// Podman does not always say that it was memory; then the message does not claim it.
     #[test]
     fn an_unexplained_kill_is_reported_as_probably_out_of_memory() {
-        let failure = exited_at_start(&ending(137, false, "loading model"), 3, LIMITS);
+        let failure = exited_at_start(&exit(137, false, "loading model"), 3, LIMITS);
         assert_eq!(failure.code, "killed_at_start");
         assert!(failure.cause.contains("killed (137) 3 times"), "{}", failure.cause);
         assert!(failure.cause.contains("most often for more memory than its 256 MB: loading"));

@@ -95,7 +95,7 @@ pub fn of_step(step: &Step, lane: Lane, removed: bool) -> Option<Phase> {
         | Step::PutSecrets
         | Step::InspectExit(_)
         | Step::Remove(_)
-        | Step::EndLost(_)
+        | Step::EndOrphans(_)
         | Step::FreeAddress(_)
         | Step::RemoveSecrets(_) => None,
     }

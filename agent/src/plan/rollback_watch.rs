@@ -121,11 +121,11 @@ impl FailureHistory {
     }
 
     /// Details of the last end became known.
-    pub fn learned(&mut self, ending: &ExitInfo) {
+    pub fn learned(&mut self, exit: &ExitInfo) {
         if let Some(end) = self.ends.last_mut() {
-            end.memory |= ending.oom_killed;
+            end.memory |= exit.oom_killed;
         }
-        self.last_words.clone_from(&ending.log_tail);
+        self.last_words.clone_from(&exit.log_tail);
     }
 
     /// Takes the kernel's count. Kills from before the watch began do not matter; any number since

@@ -115,11 +115,11 @@ fn next_steps(
         // created → nothing → created in the other slot
         Some(container) if held && !container.runs() => {
             plan.add(Lane::Roll, revision, [Step::Remove(name.to_owned())]);
-            // A container that Podman has lost may still answer visitors: try the other slot first,
+            // An orphan may still answer visitors: try the other slot first,
             // unless that one serves.
             let attempt = state.attempt_at(revision);
             if live.is_some() || attempt.rounds > 0 {
-                plan.add(Lane::Roll, revision, [Step::EndLost(slot), Step::FreeAddress(slot)]);
+                plan.add(Lane::Roll, revision, [Step::EndOrphans(slot), Step::FreeAddress(slot)]);
             }
             attempt.rounds += 1;
         }
@@ -251,8 +251,8 @@ fn verdict(
     if attempt.verdict.is_some() {
         return attempt.verdict.clone();
     }
-    if let Some(ending) = attempt.ending.as_ref().filter(|_| attempt.exits >= MAX_EXITS) {
-        return Some(messages::exited_at_start(ending, attempt.exits, wanted.limits));
+    if let Some(exit) = attempt.last_exit.as_ref().filter(|_| attempt.exits >= MAX_EXITS) {
+        return Some(messages::exited_at_start(exit, attempt.exits, wanted.limits));
     }
     let started = attempt.started?;
     let patience = candidate.map_or_else(|| deadline(wanted.probe), |c| patience(c, wanted));
@@ -260,7 +260,7 @@ fn verdict(
         return None;
     }
     let seconds = deadline(wanted.probe).as_secs();
-    match (candidate, &attempt.ending) {
+    match (candidate, &attempt.last_exit) {
         // Not the app's fault: the container is recreated.
         (Some(container), _) if container.is_unreachable() && attempt.removed < MAX_REMOVALS => {
             None
@@ -273,10 +273,10 @@ fn verdict(
                 messages::never_healthy(wanted.port, seconds, reason)
             })
         }
-        (Some(_), Some(ending)) => {
-            Some(messages::exited_at_start(ending, attempt.exits, wanted.limits))
+        (Some(_), Some(exit)) => {
+            Some(messages::exited_at_start(exit, attempt.exits, wanted.limits))
         }
-        // Not restarted yet, or its ending is not known yet: the next steps will show.
+        // Not restarted yet, or its exit is not known yet: the next steps will show.
         _ => None,
     }
 }

@@ -53,7 +53,7 @@ pub(super) fn serve(state: &mut WorkloadState, view: &View<'_>, desired: &Worklo
     teardown::forget_secrets(state, view, &mut plan, wanted);
 
     probe(state, view, live.as_deref(), candidate.as_deref(), &mut plan);
-    end_lost(state, view, &mut plan);
+    end_orphans(state, view, &mut plan);
     plan.container = live.or(candidate);
     let answers = matches!(plan.target, Some(Target::Live { .. }));
     let progress = rolled.unwrap_or(progress);
@@ -62,11 +62,11 @@ pub(super) fn serve(state: &mut WorkloadState, view: &View<'_>, desired: &Worklo
     plan
 }
 
-/// A container that Podman lost served visitors until it was missed. It is ended once visitors have
+/// An orphan served visitors until it was missed. It is ended once visitors have
 /// been sent elsewhere, or held, for the drain time.
-fn end_lost(state: &WorkloadState, view: &View<'_>, plan: &mut Plan) {
+fn end_orphans(state: &WorkloadState, view: &View<'_>, plan: &mut Plan) {
     if let Some(since) = state.in_force.filter(|_| plan.target == state.target) {
-        teardown::end_lost(state, view, plan, since + view.rules.drain.before_stop);
+        teardown::end_orphans(state, view, plan, since + view.rules.drain.before_stop);
     }
 }
 
@@ -82,12 +82,12 @@ fn given_up(
     let failure = failures.get(&desired.revision())?;
     let fallback = RevisionSpec::fallback(desired).map(|fallback| fallback.revision);
     let rolled_back = state.was_rolled_back_by_itself(desired.revision());
-    let lost = fallback.and_then(|revision| Some((revision, failures.get(&revision)?)));
-    plan.failure = Some(match lost {
+    let failed = fallback.and_then(|revision| Some((revision, failures.get(&revision)?)));
+    plan.failure = Some(match failed {
         Some((revision, why)) => messages::not_rolled_back(failure, revision, why),
         None => failure.clone(),
     });
-    plan.fallback = fallback.filter(|_| rolled_back && lost.is_none());
+    plan.fallback = fallback.filter(|_| rolled_back && failed.is_none());
     let comes_back = wanted(state, desired).is_some();
     let free = plan.steps(Lane::Roll).is_empty() && view.busy.roll.is_none();
     // Given up in this very plan: the next one rolls out the fallback.

@@ -47,8 +47,8 @@ pub struct WorkloadState {
     pub cleanup: Option<(Instant, u32)>,
     /// How often a container could not be stopped.
     pub stops_failed: BTreeMap<String, u32>,
-    /// Slots with running containers that Podman has lost, and a revision of each.
-    pub lost: BTreeMap<Slot, Revision>,
+    /// Slots with orphans (running containers that Podman no longer knows), and a revision of each.
+    pub orphans: BTreeMap<Slot, Revision>,
     /// Revisions whose environment is in Podman's secrets.
     pub secrets: BTreeMap<Revision, Stock>,
     /// Restoring the environment of what serves failed: not before this, and how often it failed.
@@ -69,7 +69,7 @@ pub struct Attempt {
     /// How often its container ended before it answered.
     pub exits: u32,
     /// How it last ended.
-    pub ending: Option<ExitInfo>,
+    pub last_exit: Option<ExitInfo>,
     /// How often Podman refused.
     pub refusals: u32,
     /// Trouble that may pass.
@@ -226,13 +226,13 @@ impl WorkloadState {
                     attempt.image_ready = true;
                 }
             }
-            StepOutcome::Ended(ending) if lane == Lane::Serve => {
-                self.failure_history.learned(&ending);
+            StepOutcome::Ended(exit) if lane == Lane::Serve => {
+                self.failure_history.learned(&exit);
             }
-            StepOutcome::Ended(ending) => {
+            StepOutcome::Ended(exit) => {
                 if let Some(attempt) = self.attempt_on(revision) {
                     attempt.exits += 1;
-                    attempt.ending = Some(ending);
+                    attempt.last_exit = Some(exit);
                 }
             }
             StepOutcome::Done | StepOutcome::Absent => self.record_done(lane, step, revision, now),
@@ -279,8 +279,8 @@ impl WorkloadState {
                 self.secrets.insert(revision, Stock::Whole);
                 self.restock = None;
             }
-            Step::EndLost(slot) => {
-                self.lost.remove(slot);
+            Step::EndOrphans(slot) => {
+                self.orphans.remove(slot);
                 self.cleanup = None;
             }
             Step::Image
@@ -349,7 +349,7 @@ impl WorkloadState {
                 attempt.image_ready = false;
                 attempt.trouble(messages::vanished(&what), now, jitter);
             }
-            // Most likely a process that Podman has lost: the other slot may be free.
+            // Most likely an orphan: the other slot may be free.
             ContainersError::Refused { message, .. } if messages::is_address_held(&message) => {
                 attempt.address_held = true;
                 attempt.trouble(messages::refused(&message), now, jitter);
@@ -545,7 +545,7 @@ impl Attempt {
             revision: self.revision,
             rounds: self.rounds.saturating_add(1),
             not_before: Some(now + retries::CRASH.delay(self.rounds, jitter)),
-            ending: self.ending.take(),
+            last_exit: self.last_exit.take(),
             ..Self::default()
         };
     }

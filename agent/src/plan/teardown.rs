@@ -72,19 +72,19 @@ fn take_down(state: &mut WorkloadState, view: &View<'_>, plan: &mut Plan) -> boo
     retire(state, view, plan, &[], Some(view.rules.drain.before_stop));
     let idle = view.busy.roll.is_none() && view.busy.serve.is_none();
     let no_container = view.containers.is_empty() && idle;
-    let nothing_left = no_container && state.lost.is_empty();
+    let nothing_left = no_container && state.orphans.is_empty();
     if nothing_left {
         forget_secrets(state, view, plan, None);
     } else if no_container {
-        end_lost(state, view, plan, view.now);
+        end_orphans(state, view, plan, view.now);
     }
     plan.phase = phase::of(Situation::TakenDown { nothing_left });
     nothing_left
 }
 
-/// From `due` on, ends what runs but Podman has lost.
-pub(super) fn end_lost(state: &WorkloadState, view: &View<'_>, plan: &mut Plan, due: Instant) {
-    let Some(revision) = state.lost.values().next().copied() else { return };
+/// From `due` on, ends its orphans.
+pub(super) fn end_orphans(state: &WorkloadState, view: &View<'_>, plan: &mut Plan, due: Instant) {
+    let Some(revision) = state.orphans.values().next().copied() else { return };
     if view.busy.roll.is_some() || !plan.steps(Lane::Roll).is_empty() {
         return;
     }
@@ -92,7 +92,7 @@ pub(super) fn end_lost(state: &WorkloadState, view: &View<'_>, plan: &mut Plan, 
     if view.now < due {
         plan.wake_at(due);
     } else {
-        plan.add(Lane::Roll, revision, state.lost.keys().map(|slot| Step::EndLost(*slot)));
+        plan.add(Lane::Roll, revision, state.orphans.keys().map(|slot| Step::EndOrphans(*slot)));
     }
 }
 

@@ -102,8 +102,8 @@ pub trait Containers: Send + Sync + 'static {
     /// Starts it; succeeds if it runs already.
     fn start(&self, name: &str) -> impl Future<Output = Result<(), ContainersError>> + Send;
     /// SIGTERM, then SIGKILL after `grace`; succeeds if it is stopped already. Returns whether
-    /// Podman knew it: an absent one is a success as well, but Podman may have lost it while it
-    /// runs.
+    /// Podman knew it: an absent one is a success as well, but it may run on as an
+    /// orphan.
     fn stop(
         &self,
         name: &str,
@@ -111,11 +111,11 @@ pub trait Containers: Send + Sync + 'static {
     ) -> impl Future<Output = Result<bool, ContainersError>> + Send;
     /// Removes by force. Returns whether Podman knew it, as for [`stop`](Self::stop).
     fn remove(&self, name: &str) -> impl Future<Output = Result<bool, ContainersError>> + Send;
-    /// What runs here but Podman has lost.
-    fn lost(&self) -> impl Future<Output = Result<Vec<Identity>, ContainersError>> + Send;
-    /// Ends containers of this workload and slot that run but Podman has lost: SIGTERM, then SIGKILL after
-    /// `grace`. Succeeds if none exists.
-    fn end_lost(
+    /// Orphans: what runs here but Podman no longer knows.
+    fn orphans(&self) -> impl Future<Output = Result<Vec<Identity>, ContainersError>> + Send;
+    /// Ends the orphans of this workload and slot: SIGTERM, then SIGKILL after `grace`. Succeeds if
+    /// there is none.
+    fn end_orphans(
         &self,
         workload: WorkloadId,
         slot: Slot,
@@ -128,7 +128,10 @@ pub trait Containers: Send + Sync + 'static {
         address: SocketAddrV4,
     ) -> impl Future<Output = Result<(), ContainersError>> + Send;
     /// How a container ended.
-    fn ending(&self, name: &str) -> impl Future<Output = Result<ExitInfo, ContainersError>> + Send;
+    fn inspect_exit(
+        &self,
+        name: &str,
+    ) -> impl Future<Output = Result<ExitInfo, ContainersError>> + Send;
     /// Names of our secrets.
     fn secrets(&self) -> impl Future<Output = Result<Vec<String>, ContainersError>> + Send;
     /// Stores a secret; succeeds if the name exists (names hold the revision).

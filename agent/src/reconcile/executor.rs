@@ -169,14 +169,14 @@ impl<C: Containers> Executor<C> {
                 }
             }
             Step::InspectExit(name) => {
-                return Ok(StepOutcome::Ended(containers.ending(name).await?));
+                return Ok(StepOutcome::Ended(containers.inspect_exit(name).await?));
             }
             Step::Stop(name) => {
                 return Ok(known(containers.stop(name, operation.stop_grace).await?));
             }
             Step::Remove(name) => return Ok(known(containers.remove(name).await?)),
-            Step::EndLost(slot) => {
-                containers.end_lost(operation.workload, *slot, operation.stop_grace).await?;
+            Step::EndOrphans(slot) => {
+                containers.end_orphans(operation.workload, *slot, operation.stop_grace).await?;
             }
             Step::FreeAddress(slot) => {
                 let address = operation.address(*slot).ok_or_else(|| missing("address"))?;

@@ -25,7 +25,7 @@ pub(super) fn needs_no_new_table(operation: &Operation, older: Option<&LiveTable
             Step::Start(name) => operation.address_of(name),
             Step::Stop(_)
             | Step::Remove(_)
-            | Step::EndLost(_)
+            | Step::EndOrphans(_)
             | Step::FreeAddress(_)
             | Step::RemoveSecrets(_) => return false,
         };
@@ -159,7 +159,7 @@ mod tests {
         for step in [
             Step::Stop(name(Slot::A)),
             Step::Remove(name(Slot::A)),
-            Step::EndLost(Slot::A),
+            Step::EndOrphans(Slot::A),
             Step::FreeAddress(Slot::A),
             Step::RemoveSecrets(Revision::new(1)),
         ] {

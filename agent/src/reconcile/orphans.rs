@@ -1,5 +1,5 @@
-//! Orphans: containers that run here but that Podman has lost. Looked for only when that may have
-//! happened, because nothing but their processes shows it.
+//! Orphans: containers that run here but that Podman no longer knows. Looked for only when that may
+//! have happened, because nothing but their processes shows it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -81,7 +81,7 @@ impl OrphanSweep {
             return false;
         }
         self.looked(now);
-        match containers.lost().await {
+        match containers.orphans().await {
             Ok(found) => learn(states, &found),
             Err(error) => {
                 let reason = &error as &dyn std::error::Error;
@@ -94,14 +94,14 @@ impl OrphanSweep {
 }
 
 fn learn(states: &mut BTreeMap<WorkloadId, WorkloadState>, found: &[Identity]) {
-    let mut lost: BTreeMap<WorkloadId, BTreeMap<Slot, Revision>> = BTreeMap::new();
+    let mut orphans: BTreeMap<WorkloadId, BTreeMap<Slot, Revision>> = BTreeMap::new();
     for Identity { workload, revision, slot } in found {
         tracing::warn!(%workload, %revision, ?slot, "a running container is orphaned");
-        lost.entry(*workload).or_default().insert(*slot, *revision);
+        orphans.entry(*workload).or_default().insert(*slot, *revision);
         states.entry(*workload).or_default();
     }
     for (id, state) in states {
-        state.lost = lost.remove(id).unwrap_or_default();
+        state.orphans = orphans.remove(id).unwrap_or_default();
     }
 }
 

@@ -170,9 +170,9 @@ impl<W: World> Reconciler<W> {
                 problem: tracker.and_then(|t| t.reason.clone()),
             }
         });
-        let lost = state.lost.iter().map(|(&slot, &revision)| ContainerSnapshot {
+        let orphans = state.orphans.iter().map(|(&slot, &revision)| ContainerSnapshot {
             name: container_name(&Identity { workload: workload.id, revision, slot }),
-            state: "lost by Podman".to_owned(),
+            state: "orphaned".to_owned(),
             address: None,
             drains: true,
             health: None,
@@ -180,7 +180,7 @@ impl<W: World> Reconciler<W> {
         });
         let until = |at: Instant| at.saturating_duration_since(now);
         Some(Part {
-            containers: containers.chain(lost).collect(),
+            containers: containers.chain(orphans).collect(),
             doing: busy.serve.iter().chain(&busy.roll).map(Step::to_string).collect(),
             planned: workload.plan.all_steps().map(Step::to_string).collect(),
             kills: state.failure_history.kills(),

@@ -57,7 +57,7 @@ impl Run {
                     container.stuck = false;
                     container.hurt = true;
                 }
-                state.engine.lost.clear();
+                state.engine.orphans.clear();
                 state.edge.left.clear();
             }),
             Fault::Crash | Fault::KillContainer => {
@@ -120,7 +120,7 @@ impl Run {
                     state.engine.containers = others;
                     let running = |c: &Boxed| c.state == ContainerState::Running;
                     let lost = ours.into_iter().filter(|(_, c)| running(c) && survive);
-                    state.engine.lost.extend(lost.map(|(name, c)| (name, Some(c.address))));
+                    state.engine.orphans.extend(lost.map(|(name, c)| (name, Some(c.address))));
                     state.edge.left.clear();
                 });
             }

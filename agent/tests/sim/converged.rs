@@ -70,7 +70,7 @@ fn host(state: &State) -> Option<String> {
     if let Some(name) = without_secrets(state) {
         return Some(format!("{} could not be started again: it lacks secrets", short(name)));
     }
-    if let Some(name) = state.engine.lost.keys().next() {
+    if let Some(name) = state.engine.orphans.keys().next() {
         return Some(format!("{} runs, unknown to Podman", short(name)));
     }
     if state.edge.routes != render(&zone, &domains).files {

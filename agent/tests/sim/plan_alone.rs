@@ -232,7 +232,7 @@ impl Alone {
                         return wrong("Podman knows what is there");
                     }
                 }
-                Step::PutSecrets | Step::Image | Step::EndLost(_) | Step::RemoveSecrets(_) => {}
+                Step::PutSecrets | Step::Image | Step::EndOrphans(_) | Step::RemoveSecrets(_) => {}
             }
         }
         Ok(())
@@ -378,8 +378,10 @@ impl Alone {
                 self.containers.remove(name);
                 self.health.remove(name);
             }
-            Step::PutSecrets | Step::RemoveSecrets(_) | Step::EndLost(_) | Step::FreeAddress(_) => {
-            }
+            Step::PutSecrets
+            | Step::RemoveSecrets(_)
+            | Step::EndOrphans(_)
+            | Step::FreeAddress(_) => {}
         }
         self.state.record(lane, step, revision, outcome, self.now, 0.5);
     }

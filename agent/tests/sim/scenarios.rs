@@ -386,7 +386,7 @@ fn fm_19_externally_torn_secrets_are_repaired_when_needed() {
 /// Podman's records are lost while two apps run, and one of them is destroyed meanwhile. The other
 /// gets a container that Podman knows; orphans are shown and ended.
 #[test]
-fn fm_19_lost_containers_are_shown_and_ended_for_any_app() {
+fn fm_19_orphans_are_shown_and_ended_for_any_app() {
     play(|mut run| async move {
         run.want(2, 1);
         run.want(4, 1);
@@ -394,7 +394,7 @@ fn fm_19_lost_containers_are_shown_and_ended_for_any_app() {
         run.world.act(|state| {
             state.excuse_all("Podman lost all containers");
             let lost = std::mem::take(&mut state.engine.containers);
-            state.engine.lost.extend(lost.into_iter().map(|(name, c)| (name, Some(c.address))));
+            state.engine.orphans.extend(lost.into_iter().map(|(name, c)| (name, Some(c.address))));
             state.edge.left.clear();
             state.books.documents.wanted.remove(&4);
             // So slow that what is under way can be seen.
@@ -406,19 +406,19 @@ fn fm_19_lost_containers_are_shown_and_ended_for_any_app() {
             run.wait(1).await;
             let apps = run.agent.as_ref().unwrap().shown();
             let mut containers = apps.values().flat_map(|app| &app.containers);
-            shown |= containers.any(|container| container.state == "lost by Podman");
+            shown |= containers.any(|container| container.state == "orphaned");
         }
         assert!(shown, "they run, and nobody is told");
-        assert!(run.world.with(|state| state.engine.lost.is_empty()));
+        assert!(run.world.with(|state| state.engine.orphans.is_empty()));
         run.world.act(|state| state.swarm.slow = 5);
         run.settle().await;
         assert_eq!(run.containers().len(), 1);
     });
 }
 
-/// Podman was away, and has lost some of what ran before.
+/// Podman was away, and no longer knows some of what ran before.
 #[test]
-fn fm_19_lost_containers_are_searched_for_once_podman_is_back() {
+fn fm_19_orphans_are_searched_for_once_podman_is_back() {
     play(|mut run| async move {
         run.want(2, 1);
         run.settle().await;
@@ -427,11 +427,11 @@ fn fm_19_lost_containers_are_searched_for_once_podman_is_back() {
             let (name, live) = state.engine.containers.first_key_value().unwrap();
             let other = name.strip_suffix("-a").expect("the first slot").to_owned() + "-b";
             let address = live.address;
-            state.engine.lost.insert(other, Some(address));
+            state.engine.orphans.insert(other, Some(address));
             state.engine.away_until = Some(tokio::time::Instant::now() + Duration::from_secs(70));
         });
         run.wait(200).await;
-        assert!(run.world.with(|state| state.engine.lost.is_empty()));
+        assert!(run.world.with(|state| state.engine.orphans.is_empty()));
         let containers = run.containers();
         assert!(containers.len() == 1 && containers[0].2 == 1, "{containers:?}");
     });

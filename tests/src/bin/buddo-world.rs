@@ -51,9 +51,9 @@ enum Verb {
     },
     #[command(hide = true)]
     Supervise { number: u8 },
-    /// Inside: what the agent's client for the Podman at this socket considers lost.
+    /// Inside: what the agent's client for the Podman at this socket considers orphaned.
     #[command(hide = true)]
-    Lost { socket: PathBuf },
+    Orphans { socket: PathBuf },
 }
 
 #[derive(Debug, Clone, Copy, Subcommand)]
@@ -85,7 +85,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Verb::Init { number } => stages::init(number)?,
         Verb::Inside { number, argv } => stages::inside(number, &argv)?,
         Verb::Supervise { number } => stages::supervise(number)?,
-        Verb::Lost { socket } => runtime()?.block_on(lost(socket))?,
+        Verb::Orphans { socket } => runtime()?.block_on(end_orphans(socket))?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -99,11 +99,11 @@ fn show(demo: &demo::Demo) {
 }
 
 #[expect(clippy::print_stdout, reason = "the command's result")]
-async fn lost(socket: PathBuf) -> anyhow::Result<()> {
+async fn end_orphans(socket: PathBuf) -> anyhow::Result<()> {
     let podman = Podman::new(socket, uuid::Uuid::nil().to_string().parse()?);
-    for identity in podman.lost().await? {
+    for identity in podman.orphans().await? {
         println!("{}", container_name(&identity));
-        podman.end_lost(identity.workload, identity.slot, Duration::from_secs(1)).await?;
+        podman.end_orphans(identity.workload, identity.slot, Duration::from_secs(1)).await?;
     }
     Ok(())
 }

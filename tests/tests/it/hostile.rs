@@ -348,7 +348,7 @@ async fn fm_52_huge_container_lists_do_not_affect_other_apps() -> anyhow::Result
             ensure!(warnings.iter().any(|warning| warning.contains(name)), "{warnings:?}");
         }
         ensure!(host.podman.images().await?.len() == 2);
-        ensure!(host.podman.lost().await?.is_empty());
+        ensure!(host.podman.orphans().await?.is_empty());
 
         for name in &hostile {
             host.podman.remove(name).await?;

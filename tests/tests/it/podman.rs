@@ -162,7 +162,7 @@ async fn a_container_lives_from_create_to_remove() -> anyhow::Result<()> {
         hinted.context("no event when a container dies")??;
         let listed = app.listed().await?.context("it is not listed")?;
         let ContainerState::Exited(code) = listed.state else { bail!("{listed:?}") };
-        ensure!(app.podman.ending(&app.spec.name).await?.exit_code == code);
+        ensure!(app.podman.inspect_exit(&app.spec.name).await?.exit_code == code);
         app.remove().await
     })
     .await
@@ -478,14 +478,14 @@ async fn fm_55_a_container_posing_as_conmon_is_not_trusted() -> anyhow::Result<(
         ensure!(before.lines().count() == 1, "it does not even pose: {before:?}");
         let look = [
             world.binary("buddo-world").into_os_string(),
-            "lost".into(),
+            "orphans".into(),
             world.layout().path("run/podman.sock").into_os_string(),
         ];
         let found = world.exec(&look)?;
         let said = String::from_utf8_lossy(&found.stderr);
         ensure!(found.status.success(), "{said}");
         let believed = String::from_utf8_lossy(&found.stdout);
-        ensure!(believed.is_empty(), "{believed} is believed to be lost");
+        ensure!(believed.is_empty(), "{believed} is believed to be an orphan");
         ensure!(poses()? == before, "it was signalled as another's monitor");
         Ok(())
     })

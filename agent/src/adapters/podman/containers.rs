@@ -370,7 +370,10 @@ pub(super) async fn find(
     }
 }
 
-pub(super) async fn ending(transport: &Transport, name: &str) -> Result<ExitInfo, ContainersError> {
+pub(super) async fn inspect_exit(
+    transport: &Transport,
+    name: &str,
+) -> Result<ExitInfo, ContainersError> {
     let state = inspect(transport, name).await?.state;
     // `follow=false` only: a follower that is never ended leaks memory in the service.
     let rest = format!("/logs?stdout=true&stderr=true&follow=false&tail={}", logs::LINES);

@@ -4,8 +4,8 @@
 //! /proc/net/tcp: address ──► inode of its socket ──► /proc/PID/fd: who has that socket
 //! ```
 //!
-//! Which container it serves cannot be seen from there. When Podman has lost a container whose
-//! address now belongs to another app, the address is all there is to go by.
+//! Which container it serves cannot be seen from there. If the address of an
+//! orphan now belongs to another app, the address is all there is to go by.
 
 use std::ffi::OsStr;
 use std::io;
@@ -30,7 +30,7 @@ const LISTENS: &str = "0A";
 /// ours that Podman knows is published there: slot addresses belong to the agent alone.
 pub(super) async fn end(address: SocketAddrV4) -> Result<(), ContainersError> {
     for pid in look(OPERATION, move |proc| holders(proc, address)).await? {
-        tracing::warn!(%address, pid, "ending the port forwarder of a lost container");
+        tracing::warn!(%address, pid, "ending the port forwarder of an orphaned container");
         let still = || is_forwarder(Path::new(PROC), pid);
         for signal in [Signal::TERM, Signal::KILL] {
             signal_if(pid, signal, still).map_err(failed(OPERATION))?;

@@ -8,7 +8,7 @@
 //!                     events (its own connection, reconnects) ─────────────┤
 //!                     service (ends its process when it hangs) ◄───────────┘
 //!    image_policy ◄── create · pull        elements ◄── transport (lists of any size)
-//!                     lost · forwarders (processes that the service has lost, by /proc)
+//!                     orphan_processes · forwarders (what the service no longer knows, by /proc)
 //! impl MemoryEvents ► cgroup (the kernel's files, not the service)
 //! ```
 //!
@@ -27,7 +27,7 @@ mod images;
 mod info;
 mod log_stream;
 mod logs;
-mod lost;
+mod orphan_processes;
 mod places;
 mod process;
 mod pull;
@@ -231,29 +231,29 @@ impl Containers for Podman {
         Ok(known)
     }
 
-    async fn lost(&self) -> Result<Vec<Identity>, ContainersError> {
+    async fn orphans(&self) -> Result<Vec<Identity>, ContainersError> {
         let root = self.graph_root().await.map_err(|source| ContainersError::Unavailable {
             operation: "ask where Podman's storage is",
             source: Box::new(source),
         })?;
-        lost::list(&self.transport, root).await
+        orphan_processes::list(&self.transport, root).await
     }
 
-    async fn end_lost(
+    async fn end_orphans(
         &self,
         workload: WorkloadId,
         slot: Slot,
         grace: Duration,
     ) -> Result<(), ContainersError> {
-        lost::end(&self.transport, workload, slot, grace).await
+        orphan_processes::end(&self.transport, workload, slot, grace).await
     }
 
     async fn free_address(&self, address: SocketAddrV4) -> Result<(), ContainersError> {
         forwarders::end(address).await
     }
 
-    async fn ending(&self, name: &str) -> Result<ExitInfo, ContainersError> {
-        containers::ending(&self.transport, name).await
+    async fn inspect_exit(&self, name: &str) -> Result<ExitInfo, ContainersError> {
+        containers::inspect_exit(&self.transport, name).await
     }
 
     async fn secrets(&self) -> Result<Vec<String>, ContainersError> {

@@ -303,7 +303,7 @@ impl Model {
                 assert!(!self.containers.contains_key(&name), "created twice: {name}");
                 self.put(revision, *slot, ContainerState::Created);
             }
-            Step::Stop(_) | Step::Remove(_) | Step::EndLost(_) if self.stubborn => {
+            Step::Stop(_) | Step::Remove(_) | Step::EndOrphans(_) if self.stubborn => {
                 outcome = hangs();
             }
             Step::Start(name) if self.unstartable.as_ref() == Some(name) => outcome = hangs(),
@@ -315,7 +315,7 @@ impl Model {
                 outcome =
                     StepOutcome::Failed(ContainersError::Refused { operation, status, message });
             }
-            Step::EndLost(slot) | Step::FreeAddress(slot) => {
+            Step::EndOrphans(slot) | Step::FreeAddress(slot) => {
                 self.squatted.remove(slot);
             }
             Step::Start(name) => {

@@ -186,13 +186,13 @@ fn an_app_with_only_a_stopped_container_is_not_a_first_deploy() {
 
 /// Visitors are sent to it until a new container answers, as after damage to Podman's database.
 #[test]
-fn fm_19_a_lost_container_is_ended_only_after_its_traffic_has_drained() {
+fn fm_19_an_orphan_is_ended_only_after_its_traffic_has_drained() {
     let mut model = Model::new(Some(RunState::Running), App::Answers);
     model.serves(NEW, Slot::A);
     model.squatted.insert(Slot::A);
-    model.state.lost.insert(Slot::A, NEW);
+    model.state.orphans.insert(Slot::A, NEW);
     let mut switched = None;
-    while !model.done.contains(&Step::EndLost(Slot::A)) {
+    while !model.done.contains(&Step::EndOrphans(Slot::A)) {
         let now = model.now;
         if matches!(model.turn().target, Some(Target::Live { .. })) {
             switched.get_or_insert(now);
@@ -201,16 +201,16 @@ fn fm_19_a_lost_container_is_ended_only_after_its_traffic_has_drained() {
     let since = switched.expect("another one serves");
     assert!(model.now.duration_since(since) >= Duration::from_secs(10));
     assert_eq!(model.settle().phase, Phase::Live);
-    assert!(model.state.lost.is_empty() && model.containers.len() == 1);
+    assert!(model.state.orphans.is_empty() && model.containers.len() == 1);
 }
 
 /// The table that sends nobody to it is not written yet.
 #[test]
-fn a_lost_container_stays_while_the_table_sends_it_traffic() {
+fn an_orphan_stays_while_the_table_sends_it_traffic() {
     let mut model = Model::new(Some(RunState::Running), App::Answers);
     // So that nothing else is planned.
     model.rules.limits = LimitRule::Unknown;
-    model.state.lost.insert(Slot::A, OLD);
+    model.state.orphans.insert(Slot::A, OLD);
     let address = network().address(Index::new(0).unwrap(), Slot::A);
     model.state.target = Some(Target::Live { addresses: vec![*address.ip()] });
     model.state.in_force = Some(model.now);
@@ -220,27 +220,27 @@ fn a_lost_container_stays_while_the_table_sends_it_traffic() {
 }
 
 #[test]
-fn fm_19_a_lost_container_of_a_stopped_app_is_ended() {
+fn fm_19_an_orphan_of_a_stopped_app_is_ended() {
     for run in [Some(RunState::Stopped), Some(RunState::Suspended), None] {
         let mut model = Model::new(run, App::Answers);
-        model.state.lost.insert(Slot::B, OLD);
+        model.state.orphans.insert(Slot::B, OLD);
         let first = model.turn();
         assert_eq!((first.phase, first.gone), (Phase::Stopping, false));
-        assert_eq!(model.done, [Step::EndLost(Slot::B)]);
+        assert_eq!(model.done, [Step::EndOrphans(Slot::B)]);
         let last = model.settle();
         assert_eq!((last.phase, last.gone), (Phase::Stopped, run.is_none()));
     }
 }
 
 #[test]
-fn fm_24_ending_a_stubborn_lost_container_is_retried_with_back_off() {
+fn fm_24_ending_a_stubborn_orphan_is_retried_with_back_off() {
     for run in [Some(RunState::Running), Some(RunState::Stopped), None] {
         let mut model = Model::new(run, App::Answers);
         if run == Some(RunState::Running) {
             model.put(NEW, Slot::B, ContainerState::Running);
             model.serves(NEW, Slot::B);
         }
-        model.state.lost.insert(Slot::A, OLD);
+        model.state.orphans.insert(Slot::A, OLD);
         model.stubborn = true;
         let begun = model.now;
         while model.now.duration_since(begun) < Duration::from_mins(5) {
@@ -253,20 +253,20 @@ fn fm_24_ending_a_stubborn_lost_container_is_retried_with_back_off() {
 
 /// As left by a start during which Podman was killed: it holds the only free address.
 #[test]
-fn fm_26_a_lost_container_blocking_the_only_free_slot_is_ended() {
+fn fm_26_an_orphan_blocking_the_only_free_slot_is_ended() {
     let mut model = Model::new(Some(RunState::Running), App::Answers);
     model.put(OLD, Slot::B, ContainerState::Running);
     model.serves(OLD, Slot::B);
     model.squatted.insert(Slot::A);
     assert_eq!(model.settle().phase, Phase::Live);
     assert_eq!(model.running(), [NEW]);
-    assert!(model.done.contains(&Step::EndLost(Slot::A)));
+    assert!(model.done.contains(&Step::EndOrphans(Slot::A)));
     assert!(model.done.contains(&Step::FreeAddress(Slot::A)));
 }
 
 /// It may still answer visitors, until the other slot does.
 #[test]
-fn a_lost_container_is_left_alone_while_another_slot_is_free() {
+fn an_orphan_is_left_alone_while_another_slot_is_free() {
     let mut model = Model::new(Some(RunState::Running), App::Answers);
     model.squatted.insert(Slot::A);
     assert_eq!(model.settle().phase, Phase::Live);

@@ -282,11 +282,16 @@ impl Containers for Life {
         self.call(|machine| Ok(machine.containers.lock().unwrap().remove(name).is_some())).await
     }
 
-    async fn lost(&self) -> Result<Vec<Identity>, ContainersError> {
+    async fn orphans(&self) -> Result<Vec<Identity>, ContainersError> {
         self.call(|_| Ok(Vec::new())).await
     }
 
-    async fn end_lost(&self, _: WorkloadId, _: Slot, _: Duration) -> Result<(), ContainersError> {
+    async fn end_orphans(
+        &self,
+        _: WorkloadId,
+        _: Slot,
+        _: Duration,
+    ) -> Result<(), ContainersError> {
         self.call(|_| Ok(())).await
     }
 
@@ -294,9 +299,9 @@ impl Containers for Life {
         self.call(|_| Ok(())).await
     }
 
-    async fn ending(&self, _: &str) -> Result<ExitInfo, ContainersError> {
-        let ending = ExitInfo { exit_code: 1, oom_killed: false, log_tail: String::new() };
-        self.call(|_| Ok(ending)).await
+    async fn inspect_exit(&self, _: &str) -> Result<ExitInfo, ContainersError> {
+        let exit = ExitInfo { exit_code: 1, oom_killed: false, log_tail: String::new() };
+        self.call(|_| Ok(exit)).await
     }
 
     async fn secrets(&self) -> Result<Vec<String>, ContainersError> {

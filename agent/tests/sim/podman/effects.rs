@@ -171,7 +171,7 @@ impl State {
                 && c.address == found.address
                 && matches!(c.state, ContainerState::Running | ContainerState::Stopping)
         });
-        if occupied || self.engine.lost.values().any(|held| *held == Some(found.address)) {
+        if occupied || self.engine.orphans.values().any(|held| *held == Some(found.address)) {
             self.blame(found.identity);
             return Err(refused("start a container", "address already in use"));
         }

@@ -89,8 +89,8 @@ pub(crate) struct Engine {
     pub(crate) containers: BTreeMap<String, Boxed>,
     /// Containers whose last start was cut short: nothing forwards to them while they run.
     pub(crate) unforwarded: BTreeSet<String>,
-    /// Orphans: running containers that Podman has lost, and the addresses that they hold.
-    pub(crate) lost: BTreeMap<String, Option<SocketAddrV4>>,
+    /// Orphans: running containers that Podman no longer knows, and the addresses that they hold.
+    pub(crate) orphans: BTreeMap<String, Option<SocketAddrV4>>,
     /// Secrets by name.
     pub(crate) secrets: BTreeMap<String, String>,
     /// Secrets that were stored after their sender could know.

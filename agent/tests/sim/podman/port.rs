@@ -143,22 +143,22 @@ impl Containers for Life {
         .await
     }
 
-    async fn lost(&self) -> Result<Vec<Identity>, ContainersError> {
-        self.call("find what is lost", "", SECONDS_10, move |state, _, _| {
-            Ok(state.engine.lost.keys().filter_map(|name| container_owner(name)).collect())
+    async fn orphans(&self) -> Result<Vec<Identity>, ContainersError> {
+        self.call("find orphans", "", SECONDS_10, move |state, _, _| {
+            Ok(state.engine.orphans.keys().filter_map(|name| container_owner(name)).collect())
         })
         .await
     }
 
-    async fn end_lost(
+    async fn end_orphans(
         &self,
         workload: WorkloadId,
         slot: Slot,
         _: Duration,
     ) -> Result<(), ContainersError> {
-        self.call("end what is lost", "", SECONDS_10, move |state, _, _| {
+        self.call("end orphans", "", SECONDS_10, move |state, _, _| {
             let meant = |i: Identity| (i.workload, i.slot) == (workload, slot);
-            state.engine.lost.retain(|name, _| !container_owner(name).is_some_and(meant));
+            state.engine.orphans.retain(|name, _| !container_owner(name).is_some_and(meant));
             Ok(())
         })
         .await
@@ -166,7 +166,7 @@ impl Containers for Life {
 
     async fn free_address(&self, address: SocketAddrV4) -> Result<(), ContainersError> {
         self.call("free an address", "", SECONDS_10, move |state, _, _| {
-            for held in state.engine.lost.values_mut() {
+            for held in state.engine.orphans.values_mut() {
                 held.take_if(|held| *held == address);
             }
             Ok(())
@@ -174,9 +174,9 @@ impl Containers for Life {
         .await
     }
 
-    async fn ending(&self, name: &str) -> Result<ExitInfo, ContainersError> {
+    async fn inspect_exit(&self, name: &str) -> Result<ExitInfo, ContainersError> {
         let wanted = name.to_owned();
-        self.call("autopsy", name, SECONDS_10, move |state, _, _| {
+        self.call("inspect an exit", name, SECONDS_10, move |state, _, _| {
             let Some(found) = state.engine.containers.get(&wanted) else {
                 return Err(ContainersError::NotFound(wanted));
             };

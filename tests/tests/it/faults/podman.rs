@@ -118,8 +118,8 @@ async fn serves_from_its_second_start(world: &World) -> anyhow::Result<()> {
 }
 
 /// Podman 4.3 reports once that its database is damaged, hangs from then on, and does not start
-/// again. Visitors are served meanwhile by the containers that it has lost, which hold their
-/// addresses; with a new database every app gets a new container, and the lost ones are ended.
+/// again. Visitors are served meanwhile by orphaned containers, which hold their
+/// addresses; with a new database every app gets a new container, and the orphans are ended.
 #[tokio::test]
 async fn fm_19_a_damaged_podman_database_is_reported_and_apps_recreated() -> anyhow::Result<()> {
     Lease::run(async |world| {
@@ -151,14 +151,17 @@ async fn fm_19_a_damaged_podman_database_is_reported_and_apps_recreated() -> any
             Ok(names)
         })
         .await?;
-        ensure!(!names.contains(&before), "{before} was lost, and its address is held: {names:?}");
+        ensure!(
+            !names.contains(&before),
+            "{before} is orphaned, and its address is held: {names:?}"
+        );
 
         // The next revision needs that address: what holds it is ended.
         let next = live.api.act(&live.id, "restart").await?;
         let reached = live.api.reaches(&live.id, Status::Running, next.revision).await?;
         ensure!(reached.last_error.is_none(), "{reached:?}");
         live.answers().await?;
-        poll::until("the end of what was lost", PATIENCE, async || {
+        poll::until("the end of the orphans", PATIENCE, async || {
             let apps = processes(world, "^/app")?;
             ensure!(apps.len() == 3, "{apps:?}");
             Ok(())
@@ -275,7 +278,7 @@ async fn fm_26_a_dead_port_forwarder_is_detected_by_probing_the_host_port() -> a
 }
 
 /// A foreign container is published at one of the app's addresses: it loses it when
-/// the next revision needs it. So is one of another app that Podman has lost.
+/// the next revision needs it. So is one of another app that is orphaned.
 #[tokio::test]
 async fn fm_26_a_foreign_container_on_an_apps_address_loses_it() -> anyhow::Result<()> {
     Lease::run(async |world| {

@@ -1,4 +1,4 @@
-//! Containers that run but that Podman no longer knows.
+//! Orphans: containers that run but that Podman no longer knows, found by their processes.
 //!
 //! Its service was killed in the middle of a start, or its database was replaced: the processes go
 //! on, and hold the address of their slot for as long as the machine runs. Podman names each
@@ -6,7 +6,7 @@
 //! whose exit ends its port forwarder.
 //!
 //! A command line proves nothing: a container's root could pose as the monitor of another app's
-//! container that Podman has lost, and keep that app from its address or its end. A real monitor is
+//! container that is orphaned, and keep that app from its address or its end. A real monitor is
 //! outside every container, by pid namespace and cgroup, and runs the host's own `conmon`.
 
 use std::collections::BTreeSet;
@@ -27,7 +27,7 @@ use super::transport::{Call, Transport, TransportError};
 use crate::model::workload::{Identity, Slot, WorkloadId, container_name, container_owner};
 use crate::ports::ContainersError;
 
-const OPERATION: &str = "find and end what Podman has lost";
+const OPERATION: &str = "find and end orphaned containers";
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -47,13 +47,13 @@ struct Monitor {
     bundle: PathBuf,
 }
 
-/// Containers that run but Podman does not know, among those created in the storage at `root`.
+/// Orphans among those created in the storage at `root`.
 pub(super) async fn list(
     transport: &Transport,
     root: &Path,
 ) -> Result<Vec<Identity>, ContainersError> {
-    let lost = lost(transport, |monitor| monitor.bundle.starts_with(root)).await?;
-    Ok(lost.into_iter().map(|monitor| monitor.identity).collect())
+    let orphans = orphans(transport, |monitor| monitor.bundle.starts_with(root)).await?;
+    Ok(orphans.into_iter().map(|monitor| monitor.identity).collect())
 }
 
 /// Ends containers of this workload and slot that Podman does not know: SIGTERM, SIGKILL after `grace`.
@@ -65,16 +65,16 @@ pub(super) async fn end(
 ) -> Result<(), ContainersError> {
     let of_slot =
         |monitor: &Monitor| (monitor.identity.workload, monitor.identity.slot) == (workload, slot);
-    for monitor in lost(transport, of_slot).await? {
+    for monitor in orphans(transport, of_slot).await? {
         let name = container_name(&monitor.identity);
-        tracing::warn!(name, "ending a container that Podman has lost");
+        tracing::warn!(name, "ending an orphaned container");
         end_one(&monitor, &name, grace).await.map_err(failed(OPERATION))?;
     }
     Ok(())
 }
 
 /// Those of the `meant` monitors whose container Podman does not know.
-async fn lost(
+async fn orphans(
     transport: &Transport,
     meant: impl Fn(&Monitor) -> bool,
 ) -> Result<Vec<Monitor>, ContainersError> {
