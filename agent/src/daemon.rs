@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! bind local socket ─► not joined? wait for an identity, and report it
-//!                   ─► joined: store, documents, reconciler, link, renewal ─► READY ─► … drain
+//!                   ─► joined: store, documents, reconciler, server, renewal ─► READY ─► … drain
 //! ```
 //!
 //! Stopping leaves containers and routes as they are: visitors notice nothing.
@@ -160,7 +160,7 @@ async fn run_joined(
     metrics: Metrics,
     stop: CancellationToken,
 ) -> Result<()> {
-    let link_listener = TcpListener::bind(config.listen).await.with_context(|| {
+    let control_listener = TcpListener::bind(config.listen).await.with_context(|| {
         format!("cannot listen on {}; is another agent running? `listen` names it", config.listen)
     })?;
     let clock = Arc::new(SystemClock);
@@ -235,15 +235,15 @@ async fn run_joined(
     let local = socket::serve(local_listener, sources, stop.clone());
     let local = tokio::spawn(ending_all(stop.clone(), local));
     let router = endpoints(desired_state, status, logs, reconciler.snapshot(), stop.child_token());
-    let link = server::serve(link_listener, tls, router, stop.child_token());
-    let link = tokio::spawn(ending_all(stop.clone(), link));
+    let control = server::serve(control_listener, tls, router, stop.child_token());
+    let control = tokio::spawn(ending_all(stop.clone(), control));
     let _renewer = vital(&stop, renewer.run(stop.child_token()));
     let reconciling = tokio::spawn(ending_all(stop.clone(), reconciler.run(stop.clone())));
     notify(&[NotifyState::Ready, NotifyState::Status("running")]);
 
     stop.cancelled().await;
     notify(&[NotifyState::Stopping]);
-    drain(async { tokio::join!(reconciling, local, link).0 }).await
+    drain(async { tokio::join!(reconciling, local, control).0 }).await
 }
 
 /// What coordinators may ask of this host.

@@ -3,7 +3,7 @@
 //! ```text
 //! reconciler's loop ─ beat ─┐
 //! database's thread ─ turn ─┼─ all of them ─► WATCHDOG=1 ─► systemd (WatchdogSec)
-//! intake of documents ─ lock┘
+//! desired-state sink ── lock┘
 //! ```
 //!
 //! A process that merely runs proves nothing: it usually fails by one task waiting forever for a

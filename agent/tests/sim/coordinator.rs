@@ -240,24 +240,24 @@ pub(crate) struct Line {
     pub(crate) changed: watch::Receiver<u64>,
 }
 
-/// The line to the current agent.
-pub(crate) type Link = Arc<Mutex<Option<Line>>>;
+/// The connection to the current agent.
+pub(crate) type Connection = Arc<Mutex<Option<Line>>>;
 
 /// Pushes documents and takes reports, as long as the world exists.
-pub(crate) async fn serve(world: Arc<World>, keys: Arc<Keys>, link: Link) {
+pub(crate) async fn serve(world: Arc<World>, keys: Arc<Keys>, connection: Connection) {
     let mut connected = 0;
     loop {
         let pause = world.with(|state| state.rng.ms(50, 400));
         sleep(pause).await;
         let away = world.with(|state| state.books.away_until.is_some_and(|at| Instant::now() < at));
-        let line = link.lock().expect("not poisoned").clone().filter(|_| !away);
+        let line = connection.lock().expect("not poisoned").clone().filter(|_| !away);
         let Some(mut line) = line.filter(|line| world.is_alive(line.life)) else { continue };
         push(&world, &keys, &line).await;
         let fresh = line.changed.has_changed().unwrap_or(false) || connected != line.life;
         if fresh && world.is_alive(line.life) {
             line.changed.mark_unchanged();
             if let Some(kept) =
-                link.lock().expect("not poisoned").as_mut().filter(|k| k.life == line.life)
+                connection.lock().expect("not poisoned").as_mut().filter(|k| k.life == line.life)
             {
                 kept.changed.borrow_and_update();
             }

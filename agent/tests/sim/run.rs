@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use crate::agent::Agent;
 use crate::converged::what_is_missing;
-use crate::coordinator::{Keys, Link, serve};
+use crate::coordinator::{Connection, Keys, serve};
 use crate::disk::Database;
 use crate::faults::{Fault, Swarm};
 use crate::plan_alone::{Apps, Record};
@@ -102,7 +102,7 @@ pub(crate) struct Run {
     pub(crate) agent: Option<Agent>,
     pub(crate) database: Database,
     pub(crate) rng: Rng,
-    link: Link,
+    connection: Connection,
     /// When the next life begins.
     up_at: Instant,
     /// Faults that end by themselves, and when.
@@ -119,15 +119,15 @@ impl Drop for Run {
 impl Run {
     /// Nothing runs yet.
     pub(crate) fn new(world: &Arc<World>, keys: &Arc<Keys>, rng: Rng) -> Self {
-        let link: Link = Arc::new(Mutex::new(None));
-        let coordinator = serve(Arc::clone(world), Arc::clone(keys), Arc::clone(&link));
+        let connection: Connection = Arc::new(Mutex::new(None));
+        let coordinator = serve(Arc::clone(world), Arc::clone(keys), Arc::clone(&connection));
         Self {
             world: Arc::clone(world),
             keys: Arc::clone(keys),
             agent: None,
             database: Database::in_memory(),
             rng,
-            link,
+            connection,
             up_at: Instant::now(),
             healings: Vec::new(),
             coordinator: tokio::spawn(coordinator),
@@ -232,7 +232,7 @@ impl Run {
     /// Cleans up after a killed agent.
     pub(crate) fn bury(&mut self) {
         self.agent = None;
-        *self.link.lock().expect("not poisoned") = None;
+        *self.connection.lock().expect("not poisoned") = None;
     }
 
     /// Starts an agent; one that fails or is killed at its start is started again later.
@@ -245,7 +245,7 @@ impl Run {
         };
         match started {
             Ok(agent) => {
-                *self.link.lock().expect("not poisoned") = Some(agent.line.clone());
+                *self.connection.lock().expect("not poisoned") = Some(agent.line.clone());
                 self.agent = Some(agent);
             }
             Err(words) => {

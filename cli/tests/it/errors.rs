@@ -124,7 +124,7 @@ async fn usage_errors_are_json_with_the_json_option() {
         assert!(!text.starts_with("error:") && !text.contains('\u{1b}'), "{text}");
     }
     let after = world.buddo(&["open", "--nosuch", "--", "--json"]).await;
-    assert!(after.err.starts_with("error: "), "what follows -- is no option: {after}");
+    assert!(after.err.starts_with("error: "), "what follows -- is not an option: {after}");
     let help = world.buddo(&["--json", "--help"]).await;
     assert_eq!((help.code, help.err.as_str()), (0, ""), "help is a result, for people");
     assert!(help.out.contains("Usage: buddo"), "{help}");

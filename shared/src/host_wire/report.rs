@@ -193,7 +193,7 @@ pub enum Phase {
     Routing,
     /// It answers visitors.
     Live,
-    /// It shall be stopped and still drains.
+    /// It is being stopped and still drains.
     Stopping,
     /// It is stopped as asked.
     Stopped,

@@ -229,7 +229,7 @@ impl<K: Clock> Renewer<K> {
             join::post(&self.coordinator, tls, path, "application/jose+json", body).await?;
         let made = join::check_certificate(self.host, &certificate, &self.key, &trust_roots)?;
         let number = Life::of(&made)?.number;
-        let link = server_config(&self.key, &made, &trust_roots)?;
+        let tls_config = server_config(&self.key, &made, &trust_roots)?;
         let state_dir = self.state_dir.clone();
         let kept = durable::off_thread(move || {
             join::keep_certificate(&state_dir, &certificate)?;
@@ -241,7 +241,7 @@ impl<K: Clock> Renewer<K> {
         kept.await.map_err(RenewError::Thread)??;
         self.certificate = made;
         self.spread = (self.jitter)();
-        self.tls.send_replace(link);
+        self.tls.send_replace(tls_config);
         self.alarm.send_replace(None);
         tracing::info!(number, "this host has a new certificate");
         Ok(())

@@ -44,7 +44,7 @@ async fn an_app_is_deployed_updated_stopped_and_removed() {
     host.push(&agent, vec![host.desired(1, 1, RunState::Running)]).await;
     agent.until_live(1).await;
     let published = host.machine.published.lock().unwrap().unwrap();
-    assert!(published.elapsed() >= EDGE_LAG, "live before the edge asked anew");
+    assert!(published.elapsed() >= EDGE_LAG, "live before the edge asked again");
     let values =
         |host: &Host| host.machine.secrets.lock().unwrap().values().cloned().collect::<Vec<_>>();
     assert_eq!(values(&host), ["v1"]);
