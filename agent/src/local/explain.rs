@@ -324,12 +324,12 @@ mod tests {
 
     #[test]
     fn explains_the_cause_of_a_rollback_and_what_serves() {
-        use crate::plan::rollback_watch::Verdict;
+        use crate::plan::rollback_watch::RollbackVerdict;
         let limits =
             buddo_shared::model::limits::Limits { memory_mb: 256, cpu_millicores: 250, pids: 100 };
         let [old, new] = [1, 2].map(Revision::new);
         let lived = std::time::Duration::from_secs(12);
-        let verdict = Verdict::Memory { kills: 2, certain: true };
+        let verdict = RollbackVerdict::Memory { kills: 2, certain: true };
         let failure = crate::plan::messages::auto_rollback(&verdict, new, old, lived, limits);
         let mut app = snapshot(Phase::Failed, Some(failure));
         app.status.rolled_back_to = Some(old);

@@ -130,13 +130,13 @@ impl<'a> RevisionSpec<'a> {
         [Some(Self::asked_for(desired)), Self::fallback(desired)]
             .into_iter()
             .flatten()
-            .find(|wanted| wanted.revision == revision)
+            .find(|spec| spec.revision == revision)
     }
 
     /// The probe for a container of this revision. A revision that the document no longer describes
     /// is probed like the present one.
     pub fn probe_of(desired: &'a WorkloadSpec, revision: Revision) -> &'a Probe {
-        Self::of(desired, revision).map_or(&desired.service().probe, |wanted| wanted.probe)
+        Self::of(desired, revision).map_or(&desired.service().probe, |spec| spec.probe)
     }
 }
 

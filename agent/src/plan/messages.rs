@@ -10,7 +10,7 @@ use buddo_shared::model::port::Port;
 use buddo_shared::model::workload::ServiceName;
 
 use crate::model::container::{ExitInfo, KILLED};
-use crate::plan::rollback_watch::Verdict;
+use crate::plan::rollback_watch::RollbackVerdict;
 use crate::plan::rollback_watch::failed_requests::Rates;
 use crate::ports::{ContainersError, Hindrance};
 
@@ -343,7 +343,7 @@ pub fn replacement_waits(reason: Option<&str>, host_trouble: bool) -> Failure {
 
 /// Auto rollback gave `revision` up, `lived` after it went live, and rolls back to `fallback`.
 pub fn auto_rollback(
-    verdict: &Verdict,
+    verdict: &RollbackVerdict,
     revision: Revision,
     fallback: Revision,
     lived: Duration,
@@ -351,13 +351,13 @@ pub fn auto_rollback(
 ) -> Failure {
     let lived = lived.as_secs().max(1);
     let (code, what, fix) = match verdict {
-        Verdict::CrashLoop { ends, code, last_words } => {
+        RollbackVerdict::CrashLoop { ends, code, last_words } => {
             let code = code.map(|code| format!(", last with code {code}")).unwrap_or_default();
             let said = last_line(last_words).map(|line| format!(": {line}")).unwrap_or_default();
             let what = format!("ended {ends} times within {lived} s of going live{code}{said}");
             ("guard_crash_loop", what, MEND)
         }
-        Verdict::Memory { kills, certain } => {
+        RollbackVerdict::Memory { kills, certain } => {
             let memory = limits.memory_mb;
             let what = if *certain {
                 format!(
@@ -371,14 +371,14 @@ pub fn auto_rollback(
             };
             ("guard_oom", what, "let the app use less memory, or deploy it to a larger tier")
         }
-        Verdict::Unhealthy { lasted, reason } => {
+        RollbackVerdict::Unhealthy { lasted, reason } => {
             let (lasted, reason) = (lasted.as_secs(), cut(reason));
             let what = format!(
                 "has failed its health checks for {lasted} s, {lived} s after going live: {reason}"
             );
             ("guard_unhealthy", what, MEND)
         }
-        Verdict::Errors(Rates { now, before }) => {
+        RollbackVerdict::Errors(Rates { now, before }) => {
             let seconds = Rates::SECONDS;
             let lately = seconds.min(lived);
             let what = format!(
@@ -482,8 +482,9 @@ mod tests {
     fn advice_never_points_to_unavailable_logs() {
         let (old, new, lived) = (Revision::new(1), Revision::new(2), Duration::from_secs(9));
         let rolled_back = |verdict| auto_rollback(&verdict, new, old, lived, LIMITS);
-        let looped = Verdict::CrashLoop { ends: 3, code: Some(1), last_words: String::new() };
-        let sick = Verdict::Unhealthy { lasted: lived, reason: "status 500".to_owned() };
+        let looped =
+            RollbackVerdict::CrashLoop { ends: 3, code: Some(1), last_words: String::new() };
+        let sick = RollbackVerdict::Unhealthy { lasted: lived, reason: "status 500".to_owned() };
         for failure in [
             exited_at_start(&exit(1, false, ""), 3, LIMITS),
             restarting(Some(1), 2),
@@ -491,7 +492,7 @@ mod tests {
             replacement_waits(None, false),
             rolled_back(looped),
             rolled_back(sick),
-            rolled_back(Verdict::Errors(Rates { now: 40, before: 0.0 })),
+            rolled_back(RollbackVerdict::Errors(Rates { now: 40, before: 0.0 })),
         ] {
             assert!(!failure.fix.contains("logs"), "{}", failure.fix);
             assert!(failure.fix.ends_with("correct it and deploy again"), "{}", failure.fix);

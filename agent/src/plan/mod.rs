@@ -295,9 +295,9 @@ impl<'a> View<'a> {
 
     /// Whether this revision needs an environment that Podman's secrets hold only in part or not at
     /// all.
-    fn lacks_secrets(&self, state: &WorkloadState, wanted: &RevisionSpec<'_>) -> bool {
-        let whole = state.secrets.get(&wanted.revision) == Some(&Stock::Whole);
-        self.rules.secrets_known && wanted.env.is_some() && !whole
+    fn lacks_secrets(&self, state: &WorkloadState, spec: &RevisionSpec<'_>) -> bool {
+        let whole = state.secrets.get(&spec.revision) == Some(&Stock::Whole);
+        self.rules.secrets_known && spec.env.is_some() && !whole
     }
 
     fn name(&self, revision: Revision, slot: Slot) -> String {
@@ -316,7 +316,10 @@ fn deadline(probe: &Probe) -> Duration {
 
 /// What to roll out: the desired revision or, once that was given up and does not serve, the
 /// fallback. `None`: neither; what serves is kept.
-pub fn wanted<'a>(state: &WorkloadState, desired: &'a WorkloadSpec) -> Option<RevisionSpec<'a>> {
+pub fn revision_to_run<'a>(
+    state: &WorkloadState,
+    desired: &'a WorkloadSpec,
+) -> Option<RevisionSpec<'a>> {
     if !state.persisted.failures.contains_key(&desired.revision()) {
         return Some(RevisionSpec::asked_for(desired));
     }

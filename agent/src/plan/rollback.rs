@@ -10,7 +10,7 @@ use crate::model::live_table::Target;
 use crate::model::oom_kills::OomKills;
 use crate::model::persisted::RollbackWatch;
 use crate::model::spec::{RevisionSpec, WorkloadSpec};
-use crate::plan::rollback_watch::{FailureHistory, Verdict, failed_requests, remaining};
+use crate::plan::rollback_watch::{FailureHistory, RollbackVerdict, failed_requests, remaining};
 use crate::plan::state::WorkloadState;
 use crate::plan::{EDGE_LAG, Plan, Seen, View, deadline, messages};
 
@@ -75,7 +75,7 @@ pub(super) fn watch_for_rollback(
     let verdict = state
         .failure_history
         .judge(patience, reason, view.now)
-        .or_else(|| failing(state, view, since).map(Verdict::Errors));
+        .or_else(|| failing(state, view, since).map(RollbackVerdict::Errors));
     if let Some(verdict) = verdict {
         let lived = Duration::from_secs(u64::from(auto_rollback.seconds))
             .saturating_sub(until.duration_since(view.now));

@@ -81,7 +81,7 @@ pub struct FailureHistory {
 
 /// Why a revision must be rolled back.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Verdict {
+pub enum RollbackVerdict {
     /// Its container ended again and again.
     CrashLoop {
         ends: usize,
@@ -182,14 +182,19 @@ impl FailureHistory {
 
     /// Judges what was seen. `deadline` is how long a new container may take to answer, `reason`
     /// why its last probe failed.
-    pub fn judge(&self, deadline: Duration, reason: Option<&str>, now: Instant) -> Option<Verdict> {
+    pub fn judge(
+        &self,
+        deadline: Duration,
+        reason: Option<&str>,
+        now: Instant,
+    ) -> Option<RollbackVerdict> {
         let kills = self.kills();
         if kills >= MAX_KILLS {
             let certain = !self.rises.is_empty() || self.ends.iter().any(|end| end.memory);
-            return Some(Verdict::Memory { kills, certain });
+            return Some(RollbackVerdict::Memory { kills, certain });
         }
         if self.ends.len() >= MAX_ENDS {
-            return Some(Verdict::CrashLoop {
+            return Some(RollbackVerdict::CrashLoop {
                 ends: self.ends.len(),
                 code: self.ends.last().and_then(|end| end.code),
                 last_words: self.last_words.clone(),
@@ -197,7 +202,7 @@ impl FailureHistory {
         }
         let lasted = now.duration_since(self.sick_since?);
         let reason = reason.unwrap_or("no answer").to_owned();
-        (lasted >= deadline).then_some(Verdict::Unhealthy { lasted, reason })
+        (lasted >= deadline).then_some(RollbackVerdict::Unhealthy { lasted, reason })
     }
 }
 
@@ -233,11 +238,11 @@ mod tests {
         failure_history.ended(Some(2), now);
         assert!(matches!(
             failure_history.judge(DEADLINE, None, now),
-            Some(Verdict::CrashLoop { ends: 3, code: Some(2), .. })
+            Some(RollbackVerdict::CrashLoop { ends: 3, code: Some(2), .. })
         ));
         other.ended(Some(KILLED), now);
         let verdict = other.judge(DEADLINE, None, now);
-        assert_eq!(verdict, Some(Verdict::Memory { kills: 2, certain: false }));
+        assert_eq!(verdict, Some(RollbackVerdict::Memory { kills: 2, certain: false }));
     }
 
     /// Podman seldom says so; where it does, the code does not matter.
@@ -251,7 +256,7 @@ mod tests {
             failure_history.learned(&ExitInfo { exit_code: 1, oom_killed: true, log_tail });
         }
         let verdict = failure_history.judge(DEADLINE, None, now);
-        assert_eq!(verdict, Some(Verdict::Memory { kills: 2, certain: true }));
+        assert_eq!(verdict, Some(RollbackVerdict::Memory { kills: 2, certain: true }));
     }
 
     fn run(pid: u32) -> Process {
@@ -278,7 +283,7 @@ mod tests {
         );
         count(&mut failure_history, 7, 46, now + SAME * 2 + Duration::from_secs(2));
         let verdict = failure_history.judge(DEADLINE, None, now + SAME * 3);
-        assert_eq!(verdict, Some(Verdict::Memory { kills: 2, certain: true }));
+        assert_eq!(verdict, Some(RollbackVerdict::Memory { kills: 2, certain: true }));
     }
 
     /// Each start makes a new cgroup.
@@ -360,7 +365,7 @@ mod tests {
         assert_eq!(failure_history.patience(DEADLINE), Some(now + DEADLINE));
         let verdict = failure_history.judge(DEADLINE, Some("status 500"), now + DEADLINE);
         let reason = "status 500".to_owned();
-        assert_eq!(verdict, Some(Verdict::Unhealthy { lasted: DEADLINE, reason }));
+        assert_eq!(verdict, Some(RollbackVerdict::Unhealthy { lasted: DEADLINE, reason }));
         failure_history.sick(None);
         failure_history.sick(Some(now + DEADLINE));
         assert_eq!(failure_history.judge(DEADLINE, None, now + DEADLINE), None);

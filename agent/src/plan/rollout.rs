@@ -38,11 +38,11 @@ pub(super) fn roll_out<'a>(
     state: &mut WorkloadState,
     view: &'a View<'_>,
     desired: &WorkloadSpec,
-    wanted: &RevisionSpec<'_>,
+    spec: &RevisionSpec<'_>,
     plan: &mut Plan,
     holding: bool,
 ) -> Rollout<'a> {
-    let revision = wanted.revision;
+    let revision = spec.revision;
     let live = state.persisted.live;
     if live.is_some_and(|live| live.revision == revision && !sick(state, view, desired, live)) {
         state.attempt = None;
@@ -59,8 +59,8 @@ pub(super) fn roll_out<'a>(
     if candidate.is_some_and(Seen::runs) {
         state.attempt_at(revision).started.get_or_insert(view.now);
     }
-    if let Some(failure) = verdict(state, view, wanted, candidate) {
-        let progress = give_up(state, view, desired, wanted, plan, candidate, failure);
+    if let Some(failure) = verdict(state, view, spec, candidate) {
+        let progress = give_up(state, view, desired, spec, plan, candidate, failure);
         let tried_again = !state.persisted.failures.contains_key(&revision);
         return Rollout { candidate: tried_again.then_some(name), progress };
     }
@@ -69,7 +69,7 @@ pub(super) fn roll_out<'a>(
         step: view.busy.roll.as_ref(),
         container: candidate.map(|container| container.state),
     });
-    next_steps(state, view, wanted, plan, holding, slot, &name);
+    next_steps(state, view, spec, plan, holding, slot, &name);
     Rollout { candidate: Some(name), progress }
 }
 
@@ -77,13 +77,13 @@ pub(super) fn roll_out<'a>(
 fn next_steps(
     state: &mut WorkloadState,
     view: &View<'_>,
-    wanted: &RevisionSpec<'_>,
+    spec: &RevisionSpec<'_>,
     plan: &mut Plan,
     holding: bool,
     slot: Slot,
     name: &str,
 ) {
-    let revision = wanted.revision;
+    let revision = spec.revision;
     let live = state.persisted.live;
     let repair = live.is_some_and(|live| live.revision == revision);
     let candidate = view.find(revision, slot);
@@ -98,10 +98,10 @@ fn next_steps(
         plan.wake_at(not_before);
         return;
     }
-    if wanted.strategy == Strategy::Recreate && live.is_some() && !repair {
+    if spec.strategy == Strategy::Recreate && live.is_some() && !repair {
         // The image first, then room for the new container, then the container.
         if !attempt.image_ready {
-            plan.add(Lane::Roll, revision, prepare(wanted));
+            plan.add(Lane::Roll, revision, prepare(spec));
             return;
         }
         // A list may be older than the start of a container that just crashed.
@@ -127,11 +127,11 @@ fn next_steps(
         None if repair && !may_replace(view, live) => wait_for_permit(state, view, plan, live),
         // nothing → created → running
         None => {
-            let begins = launch(view, wanted, plan, slot, name);
+            let begins = launch(view, spec, plan, slot, name);
             let counts = repair && begins && !is_unreachable(view, live);
             plan.replacing = counts.then_some(Replacing::Begins);
         }
-        Some(container) => advance(state, view, wanted, plan, container),
+        Some(container) => advance(state, view, spec, plan, container),
     }
 }
 
@@ -160,17 +160,17 @@ fn wait_for_permit(state: &WorkloadState, view: &View<'_>, plan: &mut Plan, live
 fn advance(
     state: &mut WorkloadState,
     view: &View<'_>,
-    wanted: &RevisionSpec<'_>,
+    spec: &RevisionSpec<'_>,
     plan: &mut Plan,
     container: Seen<'_>,
 ) {
     let name = &container.name;
-    let lacking = view.lacks_secrets(state, wanted).then_some(Step::PutSecrets);
+    let lacking = view.lacks_secrets(state, spec).then_some(Step::PutSecrets);
     let start = || {
         let steps = [Step::Start(name.clone()), Step::Watch(name.clone())];
         lacking.clone().into_iter().chain(steps)
     };
-    let revision = wanted.revision;
+    let revision = spec.revision;
     let attempt = state.attempt_at(revision);
     // One that answered has its port, whatever became of it since.
     attempt.torn &= !has_answered(container);
@@ -196,7 +196,7 @@ fn advance(
         }
         ContainerState::Running => {
             let started = *attempt.started.get_or_insert(view.now);
-            plan.wake_at(started + patience(container, wanted));
+            plan.wake_at(started + patience(container, spec));
         }
         ContainerState::Stopping => {
             let since = state.stopping_since(name, view.now);
@@ -208,8 +208,8 @@ fn advance(
 
 /// How long a candidate may take to be one that visitors can be sent to. One that answered and does
 /// not now has as long again: it may only have missed a probe while Podman, or its host, was slow.
-fn patience(container: Seen<'_>, wanted: &RevisionSpec<'_>) -> Duration {
-    let deadline = deadline(wanted.probe);
+fn patience(container: Seen<'_>, spec: &RevisionSpec<'_>) -> Duration {
+    let deadline = deadline(spec.probe);
     if has_answered(container) { deadline * 2 } else { deadline }
 }
 
@@ -238,7 +238,7 @@ fn remove_at(
 fn verdict(
     state: &mut WorkloadState,
     view: &View<'_>,
-    wanted: &RevisionSpec<'_>,
+    spec: &RevisionSpec<'_>,
     candidate: Option<Seen<'_>>,
 ) -> Option<Failure> {
     if view.rules.limits == LimitRule::Missing {
@@ -247,19 +247,19 @@ fn verdict(
     if state.persisted.index.is_none() {
         return Some(messages::host_full());
     }
-    let attempt = state.attempt_at(wanted.revision);
+    let attempt = state.attempt_at(spec.revision);
     if attempt.verdict.is_some() {
         return attempt.verdict.clone();
     }
     if let Some(exit) = attempt.last_exit.as_ref().filter(|_| attempt.exits >= MAX_EXITS) {
-        return Some(messages::exited_at_start(exit, attempt.exits, wanted.limits));
+        return Some(messages::exited_at_start(exit, attempt.exits, spec.limits));
     }
     let started = attempt.started?;
-    let patience = candidate.map_or_else(|| deadline(wanted.probe), |c| patience(c, wanted));
+    let patience = candidate.map_or_else(|| deadline(spec.probe), |c| patience(c, spec));
     if view.now.duration_since(started) < patience || view.busy.roll.is_some() {
         return None;
     }
-    let seconds = deadline(wanted.probe).as_secs();
+    let seconds = deadline(spec.probe).as_secs();
     match (candidate, &attempt.last_exit) {
         // Not the app's fault: the container is recreated.
         (Some(container), _) if container.is_unreachable() && attempt.removed < MAX_REMOVALS => {
@@ -268,14 +268,12 @@ fn verdict(
         (Some(container), _) if container.runs() => {
             let reason = container.tracker.and_then(|t| t.reason.as_deref());
             Some(if has_answered(container) {
-                messages::not_healthy_for_long(wanted.port, reason)
+                messages::not_healthy_for_long(spec.port, reason)
             } else {
-                messages::never_healthy(wanted.port, seconds, reason)
+                messages::never_healthy(spec.port, seconds, reason)
             })
         }
-        (Some(_), Some(exit)) => {
-            Some(messages::exited_at_start(exit, attempt.exits, wanted.limits))
-        }
+        (Some(_), Some(exit)) => Some(messages::exited_at_start(exit, attempt.exits, spec.limits)),
         // Not restarted yet, or its exit is not known yet: the next steps will show.
         _ => None,
     }
@@ -287,12 +285,12 @@ fn give_up<'a>(
     state: &mut WorkloadState,
     view: &View<'_>,
     desired: &WorkloadSpec,
-    wanted: &RevisionSpec<'_>,
+    spec: &RevisionSpec<'_>,
     plan: &mut Plan,
     candidate: Option<Seen<'_>>,
     failure: Failure,
 ) -> Option<Progress<'a>> {
-    let revision = wanted.revision;
+    let revision = spec.revision;
     if state.watches(revision)
         && rollback::may_judge(view)
         && let Some(fallback) = rollback::fallback(state, desired)
@@ -366,15 +364,15 @@ fn taken(view: &View<'_>, slot: Slot, name: &str) -> bool {
     })
 }
 
-fn prepare(wanted: &RevisionSpec<'_>) -> impl Iterator<Item = Step> + use<> {
-    wanted.env.is_some().then_some(Step::PutSecrets).into_iter().chain([Step::Image])
+fn prepare(spec: &RevisionSpec<'_>) -> impl Iterator<Item = Step> + use<> {
+    spec.env.is_some().then_some(Step::PutSecrets).into_iter().chain([Step::Image])
 }
 
 /// All the steps from nothing to running, once nothing else holds the slot's address. Returns
 /// whether they were planned.
 fn launch(
     view: &View<'_>,
-    wanted: &RevisionSpec<'_>,
+    spec: &RevisionSpec<'_>,
     plan: &mut Plan,
     slot: Slot,
     name: &str,
@@ -384,6 +382,6 @@ fn launch(
         return false;
     }
     let start = [Step::Create(slot), Step::Start(name.to_owned()), Step::Watch(name.to_owned())];
-    plan.add(Lane::Roll, wanted.revision, prepare(wanted).chain(start));
+    plan.add(Lane::Roll, spec.revision, prepare(spec).chain(start));
     true
 }

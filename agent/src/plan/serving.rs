@@ -22,7 +22,7 @@ use crate::plan::rollout::{Rollout, roll_out};
 use crate::plan::state::WorkloadState;
 use crate::plan::supervise::{Supervised, sick, supervise};
 use crate::plan::{
-    Plan, Probed, Seen, View, deadline, messages, phase, rollback, teardown, wanted,
+    Plan, Probed, Seen, View, deadline, messages, phase, revision_to_run, rollback, teardown,
 };
 
 /// After this many refusals to start what serves, its container is recreated.
@@ -35,12 +35,12 @@ pub(super) fn serve(state: &mut WorkloadState, view: &View<'_>, desired: &Worklo
     adopt_or_switch(state, view, desired);
     let Supervised { holding, progress } = supervise(state, view, desired, &mut plan);
     rollback::watch_for_rollback(state, view, desired, &mut plan);
-    let rollout = wanted(state, desired)
-        .map(|wanted| roll_out(state, view, desired, &wanted, &mut plan, holding));
+    let rollout = revision_to_run(state, desired)
+        .map(|spec| roll_out(state, view, desired, &spec, &mut plan, holding));
     let Rollout { candidate, progress: rolled } = rollout.unwrap_or_default();
 
     // It may just have been given up; the next pass then wants another one.
-    let wanted = wanted(state, desired).map(|wanted| wanted.revision);
+    let wanted = revision_to_run(state, desired).map(|spec| spec.revision);
     let failed = wanted.is_none();
     let live = state.persisted.live.map(|live| match view.serving(live) {
         Some(container) => container.name.clone(),
@@ -88,7 +88,7 @@ fn given_up(
         None => failure.clone(),
     });
     plan.fallback = fallback.filter(|_| rolled_back && failed.is_none());
-    let comes_back = wanted(state, desired).is_some();
+    let comes_back = revision_to_run(state, desired).is_some();
     let free = plan.steps(Lane::Roll).is_empty() && view.busy.roll.is_none();
     // Given up in this very plan: the next one rolls out the fallback.
     if comes_back && free && state.persisted.live.is_none() && state.attempt.is_none() {
@@ -133,7 +133,7 @@ fn forget_lost(state: &mut WorkloadState, view: &View<'_>) {
 /// If nothing serves, whichever container answers does from now on. If something serves and the
 /// wanted one answers too, the wanted one takes over.
 fn adopt_or_switch(state: &mut WorkloadState, view: &View<'_>, desired: &WorkloadSpec) {
-    let wanted = wanted(state, desired).map(|wanted| wanted.revision);
+    let wanted = revision_to_run(state, desired).map(|spec| spec.revision);
     let answers = view.containers.iter().filter(|container| {
         container.runs()
             && !is_leaving(view, container)

@@ -73,7 +73,7 @@ pub struct Attempt {
     /// How often Podman refused.
     pub refusals: u32,
     /// Trouble that may pass.
-    pub trouble: Option<Trouble>,
+    pub trouble: Option<RolloutTrouble>,
     /// Nothing is tried before this.
     pub not_before: Option<Instant>,
     /// How often it was restarted from the beginning.
@@ -92,7 +92,7 @@ pub struct Attempt {
 
 /// Trouble that may pass by itself.
 #[derive(Debug, Clone)]
-pub struct Trouble {
+pub struct RolloutTrouble {
     since: Instant,
     tries: u32,
     /// The host lacks a resource: retried for as long as that takes.
@@ -511,7 +511,7 @@ fn failed_again(before: Option<(Instant, u32)>, now: Instant, jitter: f64) -> (I
     (now + retries::TROUBLE.delay(tries, jitter), tries.saturating_add(1))
 }
 
-impl Trouble {
+impl RolloutTrouble {
     /// Whether it came after the image was present.
     fn is_of_start(&self) -> bool {
         self.of_host || messages::is_of_start(&self.failure)
@@ -526,7 +526,7 @@ impl Attempt {
             self.verdict = Some(failure.clone());
         }
         self.not_before = Some(now + retries::TROUBLE.delay(tries, jitter));
-        self.trouble = Some(Trouble { since, tries, of_host: false, failure });
+        self.trouble = Some(RolloutTrouble { since, tries, of_host: false, failure });
     }
 
     /// The host refuses what any app needs: retried, and never counted against this app.
@@ -534,7 +534,7 @@ impl Attempt {
         let before = self.trouble.as_ref().filter(|trouble| trouble.of_host);
         let (since, tries) = before.map_or((now, 0), |t| (t.since, t.tries.saturating_add(1)));
         self.not_before = Some(now + retries::SHORTAGE.delay(tries, jitter));
-        self.trouble = Some(Trouble { since, tries, of_host: true, failure });
+        self.trouble = Some(RolloutTrouble { since, tries, of_host: true, failure });
         // What made room for it (`recreate`) serves again meanwhile.
         self.image_ready = false;
     }

@@ -14,7 +14,7 @@ use crate::model::step::{Lane, Step};
 use crate::plan::phase::Progress;
 use crate::plan::state::{Crash, WorkloadState};
 use crate::plan::teardown::stuck;
-use crate::plan::{Busy, Plan, Seen, View, deadline, messages, wanted};
+use crate::plan::{Busy, Plan, Seen, View, deadline, messages, revision_to_run};
 
 /// What makes room is stopped at most this long after visitors were last sent to it: the edge holds
 /// them for 10 s, and the new container needs most of that. Requests still under way have the time
@@ -80,10 +80,10 @@ pub(super) fn supervise(
 ) -> Supervised {
     let Some(live) = state.persisted.live else { return Supervised::NOTHING };
     let Some(container) = view.serving(live) else { return Supervised::NOTHING };
-    let wanted = wanted(state, desired);
-    let is_wanted = wanted.is_some_and(|wanted| wanted.revision == live.revision);
+    let spec = revision_to_run(state, desired);
+    let is_wanted = spec.is_some_and(|spec| spec.revision == live.revision);
     let mut progress = Progress::Serves;
-    if wanted.is_some_and(|wanted| stands_aside(state, &wanted, live)) {
+    if spec.is_some_and(|spec| stands_aside(state, &spec, live)) {
         // serving → held: stop it once no request is on its way to it; it is kept for a return
         stop_soon(state, view, live, container, plan);
         if !container.runs() {
@@ -94,7 +94,7 @@ pub(super) fn supervise(
     }
     // No document describes how to make another one like it any longer, and nothing forwards to
     // this one until it is restarted. A wanted revision would take its place.
-    if wanted.is_none() && container.is_unreachable() && sick(state, view, desired, live) {
+    if spec.is_none() && container.is_unreachable() && sick(state, view, desired, live) {
         stop_soon(state, view, live, container, plan);
         return Supervised::HELD;
     }
@@ -229,11 +229,11 @@ fn restock(
 }
 
 /// Whether what serves makes room for the wanted revision before that one is started.
-fn stands_aside(state: &WorkloadState, wanted: &RevisionSpec<'_>, live: Serving) -> bool {
-    wanted.strategy == Strategy::Recreate
-        && live.revision != wanted.revision
+fn stands_aside(state: &WorkloadState, spec: &RevisionSpec<'_>, live: Serving) -> bool {
+    spec.strategy == Strategy::Recreate
+        && live.revision != spec.revision
         && state
             .attempt
             .as_ref()
-            .is_some_and(|attempt| attempt.revision == Some(wanted.revision) && attempt.image_ready)
+            .is_some_and(|attempt| attempt.revision == Some(spec.revision) && attempt.image_ready)
 }

@@ -82,12 +82,12 @@ impl<C> Clone for Executor<C> {
 }
 
 /// A step's two ways to end early.
-enum Trouble {
+enum StepFailure {
     Podman(ContainersError),
     Unreadable(Failure),
 }
 
-impl From<ContainersError> for Trouble {
+impl From<ContainersError> for StepFailure {
     fn from(error: ContainersError) -> Self {
         Self::Podman(error)
     }
@@ -129,8 +129,8 @@ impl<C: Containers> Executor<C> {
             };
             let outcome = match result {
                 Ok(outcome) => outcome,
-                Err(Trouble::Podman(error)) => StepOutcome::Failed(error),
-                Err(Trouble::Unreadable(failure)) => StepOutcome::Unreadable(failure),
+                Err(StepFailure::Podman(error)) => StepOutcome::Failed(error),
+                Err(StepFailure::Unreadable(failure)) => StepOutcome::Unreadable(failure),
             };
             let failed = matches!(outcome, StepOutcome::Failed(_) | StepOutcome::Unreadable(_));
             observer.ended(operation, step, outcome);
@@ -146,7 +146,7 @@ impl<C: Containers> Executor<C> {
         step: &Step,
         digest: &mut Option<Digest>,
         observer: &dyn ExecutorObserver,
-    ) -> Result<StepOutcome, Trouble> {
+    ) -> Result<StepOutcome, StepFailure> {
         let containers = &self.containers;
         match step {
             Step::PutSecrets => self.put_secrets(operation).await?,
@@ -156,7 +156,7 @@ impl<C: Containers> Executor<C> {
                 return Ok(StepOutcome::Image(found));
             }
             Step::Create(slot) => {
-                let spec = self.spec(operation, *slot, digest.as_ref())?;
+                let spec = self.container_spec(operation, *slot, digest.as_ref())?;
                 containers.create(&spec).await?;
             }
             Step::Start(name) => containers.start(name).await?,
@@ -198,11 +198,11 @@ impl<C: Containers> Executor<C> {
         operation: &Operation,
         digest: Option<&Digest>,
         observer: &dyn ExecutorObserver,
-    ) -> Result<Digest, Trouble> {
-        let wanted = operation.wanted()?;
-        let image = match digest.or(wanted.digest) {
-            Some(digest) => wanted.image.pinned(digest),
-            None => wanted.image.clone(),
+    ) -> Result<Digest, StepFailure> {
+        let spec = operation.revision_spec()?;
+        let image = match digest.or(spec.digest) {
+            Some(digest) => spec.image.pinned(digest),
+            None => spec.image.clone(),
         };
         // Only an image pinned by digest may be used without a pull: a tag may have moved.
         if image.digest().is_some()
@@ -210,41 +210,41 @@ impl<C: Containers> Executor<C> {
         {
             return Ok(digest);
         }
-        let credentials = self.credentials(operation, &wanted)?;
+        let credentials = self.credentials(operation, &spec)?;
         let progress = |percent| observer.progress(operation, &Step::Image, percent);
         let pulled = self.containers.pull(&image, credentials.as_ref(), &progress).await?;
         // A digest was asked for by name: keep that name, whichever alias Podman lists first.
         Ok(image.digest().cloned().unwrap_or(pulled))
     }
 
-    fn spec(
+    fn container_spec(
         &self,
         operation: &Operation,
         slot: Slot,
         digest: Option<&Digest>,
-    ) -> Result<ContainerSpec, Trouble> {
-        let wanted = operation.wanted()?;
+    ) -> Result<ContainerSpec, StepFailure> {
+        let spec = operation.revision_spec()?;
         let address = operation.address(slot).ok_or_else(|| missing("address"))?;
         let digest = digest.ok_or_else(|| missing("image"))?;
         let identity =
             Identity { workload: operation.workload, revision: operation.revision, slot };
-        let env = self.environment(operation, &wanted)?.unwrap_or_default();
+        let env = self.environment(operation, &spec)?.unwrap_or_default();
         let empty = env.iter().filter(|(_, value)| value.expose().is_empty());
         Ok(ContainerSpec {
             name: container_name(&identity),
             identity,
-            image: wanted.image.pinned(digest),
+            image: spec.image.pinned(digest),
             address,
-            port: wanted.port,
-            limits: operation.limited.then_some(wanted.limits),
+            port: spec.port,
+            limits: operation.limited.then_some(spec.limits),
             secret_env: stored(operation, &env).map(|(k, _, name)| (k.to_owned(), name)).collect(),
             empty_env: empty.map(|(key, _)| key.as_str().to_owned()).collect(),
         })
     }
 
-    async fn put_secrets(&self, operation: &Operation) -> Result<(), Trouble> {
-        let wanted = operation.wanted()?;
-        let Some(env) = self.environment(operation, &wanted)? else { return Ok(()) };
+    async fn put_secrets(&self, operation: &Operation) -> Result<(), StepFailure> {
+        let spec = operation.revision_spec()?;
+        let Some(env) = self.environment(operation, &spec)? else { return Ok(()) };
         let calls: Vec<_> = stored(operation, &env)
             .map(|(_, value, name)| {
                 let (containers, value) = (Arc::clone(&self.containers), value.clone());
@@ -258,10 +258,10 @@ impl<C: Containers> Executor<C> {
     fn environment(
         &self,
         operation: &Operation,
-        wanted: &RevisionSpec<'_>,
-    ) -> Result<Option<EnvVars>, Trouble> {
-        let unreadable = || Trouble::Unreadable(messages::unreadable("environment"));
-        let Some(sealed) = wanted.env else { return Ok(None) };
+        spec: &RevisionSpec<'_>,
+    ) -> Result<Option<EnvVars>, StepFailure> {
+        let unreadable = || StepFailure::Unreadable(messages::unreadable("environment"));
+        let Some(sealed) = spec.env else { return Ok(None) };
         let key = self.key.as_ref().ok_or_else(unreadable)?;
         let plain = sealed
             .open(key, Sealed::ENVIRONMENT, operation.workload.deployment)
@@ -272,10 +272,10 @@ impl<C: Containers> Executor<C> {
     fn credentials(
         &self,
         operation: &Operation,
-        wanted: &RevisionSpec<'_>,
-    ) -> Result<Option<RegistryCredentials>, Trouble> {
-        let unreadable = || Trouble::Unreadable(messages::unreadable("registry credentials"));
-        let Some(sealed) = wanted.registry_credentials else { return Ok(None) };
+        spec: &RevisionSpec<'_>,
+    ) -> Result<Option<RegistryCredentials>, StepFailure> {
+        let unreadable = || StepFailure::Unreadable(messages::unreadable("registry credentials"));
+        let Some(sealed) = spec.registry_credentials else { return Ok(None) };
         let key = self.key.as_ref().ok_or_else(unreadable)?;
         let plain = sealed
             .open(key, Sealed::REGISTRY, operation.workload.deployment)
@@ -285,10 +285,10 @@ impl<C: Containers> Executor<C> {
 }
 
 impl Operation {
-    fn wanted(&self) -> Result<RevisionSpec<'_>, Trouble> {
+    fn revision_spec(&self) -> Result<RevisionSpec<'_>, StepFailure> {
         let desired = self.desired.as_ref();
-        let wanted = desired.and_then(|desired| RevisionSpec::of(desired, self.revision));
-        wanted.ok_or_else(|| missing("document entry"))
+        let spec = desired.and_then(|desired| RevisionSpec::of(desired, self.revision));
+        spec.ok_or_else(|| missing("document entry"))
     }
 
     /// Where the container of this name is published.
@@ -319,6 +319,6 @@ fn known(known: bool) -> StepOutcome {
 
 /// An operation that lacks what its steps need is not carried out; the next plan makes a complete
 /// one.
-fn missing(what: &str) -> Trouble {
-    Trouble::Podman(ContainersError::NotFound(what.to_owned()))
+fn missing(what: &str) -> StepFailure {
+    StepFailure::Podman(ContainersError::NotFound(what.to_owned()))
 }

@@ -26,7 +26,7 @@ use crate::model::step::{Lane, Step};
 use crate::model::workload::{Slot, WorkloadId};
 use crate::plan::deployment::roll_back_together;
 use crate::plan::state::WorkloadState;
-use crate::plan::{PlannedOperation, Replacing, wanted};
+use crate::plan::{PlannedOperation, Replacing, revision_to_run};
 use crate::ports::{ContainersError, World};
 use crate::reconcile::resync::resync;
 
@@ -302,7 +302,7 @@ fn take_effect(state: &mut WorkloadState, published: Published, now: Instant) {
 pub(super) fn asked(state: Option<&WorkloadState>, desired: Option<&WorkloadSpec>) -> Asked {
     let desired = desired?;
     let revision = match state {
-        Some(state) => wanted(state, desired).map(|wanted| wanted.revision),
+        Some(state) => revision_to_run(state, desired).map(|spec| spec.revision),
         None => Some(desired.revision()),
     };
     Some((revision, desired.run()))

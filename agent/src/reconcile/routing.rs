@@ -59,7 +59,7 @@ struct Warmth {
 
 /// Why route files are not in force.
 #[derive(Debug)]
-struct Trouble {
+struct RouteTrouble {
     /// For an app's operator.
     message: String,
     /// With its causes, which may name files and sockets: for the host's administrator.
@@ -71,7 +71,7 @@ struct State {
     wanted: Arc<RouteFiles>,
     applied: Option<Arc<RouteFiles>>,
     refused: BTreeMap<String, String>,
-    trouble: Option<Trouble>,
+    trouble: Option<RouteTrouble>,
     hosts: BTreeMap<String, Warmth>,
     /// Hosts were wanted before.
     begun: bool,
@@ -222,7 +222,7 @@ impl<X: Proxy> Routes<X> {
                     let reason = &error as &dyn std::error::Error;
                     tracing::warn!(reason, ?wait, "route files are not in force yet");
                     let causes = chain(&error);
-                    self.state().trouble = Some(Trouble { message: error.message, causes });
+                    self.state().trouble = Some(RouteTrouble { message: error.message, causes });
                     self.wake.notify_one();
                 }
             }

@@ -14,22 +14,22 @@ use crate::config::{self, Config};
 
 /// The result of one check: all right, or what is wrong and how to fix it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Verdict {
+enum CheckOutcome {
     Ok(String),
     Warning { says: String, fix: String },
     Failure { says: String, fix: String },
 }
 
-fn ok(says: impl Into<String>) -> Verdict {
-    Verdict::Ok(says.into())
+fn ok(says: impl Into<String>) -> CheckOutcome {
+    CheckOutcome::Ok(says.into())
 }
 
-fn warning(says: impl Into<String>, fix: impl Into<String>) -> Verdict {
-    Verdict::Warning { says: says.into(), fix: fix.into() }
+fn warning(says: impl Into<String>, fix: impl Into<String>) -> CheckOutcome {
+    CheckOutcome::Warning { says: says.into(), fix: fix.into() }
 }
 
-fn failure(says: impl Into<String>, fix: impl Into<String>) -> Verdict {
-    Verdict::Failure { says: says.into(), fix: fix.into() }
+fn failure(says: impl Into<String>, fix: impl Into<String>) -> CheckOutcome {
+    CheckOutcome::Failure { says: says.into(), fix: fix.into() }
 }
 
 /// What the checks judge: the facts, and the configuration.
@@ -40,7 +40,7 @@ struct Case<'a> {
 }
 
 /// A check; `None` where there is nothing to say, because another check says it already.
-type Check = fn(Case<'_>) -> Option<Verdict>;
+type Check = fn(Case<'_>) -> Option<CheckOutcome>;
 
 /// In the order in which a host is set up: earlier failures often cause later ones.
 const CHECKS: [(&str, Check); 35] = [
@@ -102,17 +102,17 @@ pub(super) fn configuration(reason: &str) -> Finding {
     finding("configuration", failure(reason, fix))
 }
 
-fn finding(check: &'static str, verdict: Verdict) -> Finding {
+fn finding(check: &'static str, verdict: CheckOutcome) -> Finding {
     let (severity, says, fix) = match verdict {
-        Verdict::Ok(says) => (Severity::Ok, says, None),
-        Verdict::Warning { says, fix } => (Severity::Warning, says, Some(fix)),
-        Verdict::Failure { says, fix } => (Severity::Failure, says, Some(fix)),
+        CheckOutcome::Ok(says) => (Severity::Ok, says, None),
+        CheckOutcome::Warning { says, fix } => (Severity::Warning, says, Some(fix)),
+        CheckOutcome::Failure { says, fix } => (Severity::Failure, says, Some(fix)),
     };
     Finding { check, severity, says, fix }
 }
 
 /// A fact that could not be learned is not good news.
-fn untold(reason: &str) -> Verdict {
+fn untold(reason: &str) -> CheckOutcome {
     warning(format!("cannot be checked: {reason}"), "fix the cause, then run this again")
 }
 
@@ -121,7 +121,7 @@ fn untold(reason: &str) -> Verdict {
 const HARDLY_ANY_PERCENT: u64 = 5;
 
 /// By the same marks as the agent itself.
-fn disk(place: &str, space: Space, rules: &config::Disk) -> Verdict {
+fn disk(place: &str, space: Space, rules: &config::Disk) -> CheckOutcome {
     const MIB: u64 = 1024 * 1024;
     let fix = "make room, or a larger disk: `podman system df` says what images take, \
                `du -x` the rest; `[disk]` in the configuration has the marks";

@@ -1,11 +1,11 @@
 //! The agent's own processes and files.
 
-use super::{Case, Verdict, failure, ok, untold, warning};
+use super::{Case, CheckOutcome, failure, ok, untold, warning};
 
 const START: &str = "`systemctl --user start buddo-agent`; its log says why it ended: \
                      `journalctl --user --unit buddo-agent`";
 
-pub(super) fn resolver(case: Case<'_>) -> Option<Verdict> {
+pub(super) fn resolver(case: Case<'_>) -> Option<CheckOutcome> {
     let agent = &case.facts.agent;
     let problems: Vec<&str> = [&agent.dns, &agent.ask]
         .iter()
@@ -23,7 +23,7 @@ pub(super) fn resolver(case: Case<'_>) -> Option<Verdict> {
 }
 
 /// It holds the host's keys.
-pub(super) fn state_dir(case: Case<'_>) -> Option<Verdict> {
+pub(super) fn state_dir(case: Case<'_>) -> Option<CheckOutcome> {
     let (agent, uid) = (&case.facts.agent, case.facts.host.uid);
     let path = case.config.state_dir.display();
     let place = match &agent.state_dir {
@@ -62,7 +62,7 @@ pub(super) fn state_dir(case: Case<'_>) -> Option<Verdict> {
     })
 }
 
-pub(super) fn identity(case: Case<'_>) -> Option<Verdict> {
+pub(super) fn identity(case: Case<'_>) -> Option<CheckOutcome> {
     let now = case.facts.now;
     let again = "let it join again: `buddo-coordinator host add NAME` prints a token for \
                  `buddo-agent join --force`";
@@ -97,7 +97,7 @@ pub(super) fn identity(case: Case<'_>) -> Option<Verdict> {
     })
 }
 
-pub(super) fn running(case: Case<'_>) -> Option<Verdict> {
+pub(super) fn running(case: Case<'_>) -> Option<CheckOutcome> {
     let this = env!("CARGO_PKG_VERSION");
     Some(match &case.facts.agent.running {
         Err(reason) => failure(reason, START),
@@ -110,7 +110,7 @@ pub(super) fn running(case: Case<'_>) -> Option<Verdict> {
 }
 
 /// The coordinator connects to the agent, so the agent cannot test that connection itself.
-pub(super) fn listen(case: Case<'_>) -> Option<Verdict> {
+pub(super) fn listen(case: Case<'_>) -> Option<CheckOutcome> {
     let address = case.config.listen;
     let runs = case.facts.agent.running.as_ref();
     Some(match (&case.facts.agent.listens, runs) {
@@ -130,7 +130,7 @@ pub(super) fn listen(case: Case<'_>) -> Option<Verdict> {
 }
 
 /// Its memory holds keys and opened secrets.
-pub(super) fn core_dumps(case: Case<'_>) -> Option<Verdict> {
+pub(super) fn core_dumps(case: Case<'_>) -> Option<CheckOutcome> {
     let agent = case.facts.agent.running.as_ref().ok()?;
     Some(match &agent.core_limit {
         Ok(Some(0)) => ok("disabled for the agent"),
@@ -142,7 +142,7 @@ pub(super) fn core_dumps(case: Case<'_>) -> Option<Verdict> {
     })
 }
 
-pub(super) fn document(case: Case<'_>) -> Option<Verdict> {
+pub(super) fn document(case: Case<'_>) -> Option<CheckOutcome> {
     let agent = case.facts.agent.running.as_ref().ok().filter(|agent| agent.joined)?;
     let reach =
         "`buddo-coordinator host list` says whether it reaches this host and what was refused";
@@ -160,7 +160,7 @@ pub(super) fn document(case: Case<'_>) -> Option<Verdict> {
 }
 
 /// Without it a full disk keeps the agent from writing essential state.
-pub(super) fn reserve(case: Case<'_>) -> Option<Verdict> {
+pub(super) fn reserve(case: Case<'_>) -> Option<CheckOutcome> {
     let size = case.config.disk.reserve >> 20;
     // Another check reports an agent that does not run; it may not have made the reserve yet.
     if size == 0 || case.facts.agent.running.is_err() {

@@ -4,7 +4,7 @@ use buddo_shared::model::id::DeploymentId;
 use jiff::SignedDuration;
 
 use super::podman::older;
-use super::{Case, Verdict, failure, ok, untold, warning};
+use super::{Case, CheckOutcome, failure, ok, untold, warning};
 
 /// The first Caddy that holds POSTs with bodies while an app is recreated (caddy#7546).
 const HOLDS_POSTS: [u64; 3] = [2, 11, 2];
@@ -12,7 +12,7 @@ const HOLDS_POSTS: [u64; 3] = [2, 11, 2];
 /// Warn this long before a certificate that is renewed by hand ends.
 const SOON: SignedDuration = SignedDuration::from_hours(14 * 24);
 
-pub(super) fn service(case: Case<'_>) -> Option<Verdict> {
+pub(super) fn service(case: Case<'_>) -> Option<CheckOutcome> {
     Some(match &case.facts.caddy.admin {
         Ok(()) => ok("answers on its admin socket"),
         Err(reason) => failure(
@@ -23,7 +23,7 @@ pub(super) fn service(case: Case<'_>) -> Option<Verdict> {
 }
 
 /// A process that can write to it can replace the edge's whole configuration.
-pub(super) fn admin_socket(case: Case<'_>) -> Option<Verdict> {
+pub(super) fn admin_socket(case: Case<'_>) -> Option<CheckOutcome> {
     let place = case.facts.caddy.admin_socket.as_ref().ok()?;
     Some(if place.mode & 0o022 == 0 {
         ok(format!("mode {:o}", place.mode))
@@ -35,7 +35,7 @@ pub(super) fn admin_socket(case: Case<'_>) -> Option<Verdict> {
     })
 }
 
-pub(super) fn version(case: Case<'_>) -> Option<Verdict> {
+pub(super) fn version(case: Case<'_>) -> Option<CheckOutcome> {
     case.facts.caddy.admin.as_ref().ok()?;
     let says = "POSTs with a body fail with 502 while an app is recreated or woken";
     Some(match &case.facts.caddy.version {
@@ -49,7 +49,7 @@ pub(super) fn version(case: Case<'_>) -> Option<Verdict> {
 }
 
 /// Without the import Caddy knows no app.
-pub(super) fn main_file(case: Case<'_>) -> Option<Verdict> {
+pub(super) fn main_file(case: Case<'_>) -> Option<CheckOutcome> {
     let caddy = &case.config.caddy;
     let fix = "`buddo-agent caddyfile --write`, then `systemctl --user restart buddo-caddy`";
     let wanted = caddy.routes_dir.join("*.caddy").to_string_lossy().into_owned();
@@ -67,7 +67,7 @@ pub(super) fn main_file(case: Case<'_>) -> Option<Verdict> {
 }
 
 /// A file that is not the agent's may keep Caddy from starting.
-pub(super) fn routes(case: Case<'_>) -> Option<Verdict> {
+pub(super) fn routes(case: Case<'_>) -> Option<CheckOutcome> {
     let folder = case.config.caddy.routes_dir.display();
     let files = match &case.facts.caddy.route_files {
         Ok(files) => files,
@@ -99,7 +99,7 @@ fn is_ours(case: Case<'_>, file: &str) -> bool {
     name == "zone" || matches!(id, Some(Ok(_)))
 }
 
-pub(super) fn certificate(case: Case<'_>) -> Option<Verdict> {
+pub(super) fn certificate(case: Case<'_>) -> Option<CheckOutcome> {
     let seen = case.facts.caddy.certificate.as_ref()?;
     let fix = "renew the files that `caddy.certificate` names, then `systemctl --user restart \
                buddo-agent`";
@@ -115,7 +115,7 @@ pub(super) fn certificate(case: Case<'_>) -> Option<Verdict> {
     })
 }
 
-pub(super) fn edge(case: Case<'_>) -> Option<Verdict> {
+pub(super) fn edge(case: Case<'_>) -> Option<CheckOutcome> {
     let port = case.config.caddy.https_port;
     let routes = case.facts.caddy.route_files.as_ref().is_ok_and(|files| !files.is_empty());
     Some(match (&case.facts.caddy.edge, &case.facts.caddy.admin) {

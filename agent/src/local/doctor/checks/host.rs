@@ -1,13 +1,13 @@
 //! The user, the kernel, the clock.
 
-use super::{Case, Verdict, failure, ok, untold, warning};
+use super::{Case, CheckOutcome, failure, ok, untold, warning};
 
 /// What a container's own users need: one range as `useradd` allots it.
 const LEAST_IDS: u64 = 65_536;
 /// The package's settings, for fixes to point to.
 const SYSCTL: &str = "install sysctl.d/60-buddo.conf into /etc/sysctl.d and run `sysctl --system`";
 
-pub(super) fn user(case: Case<'_>) -> Option<Verdict> {
+pub(super) fn user(case: Case<'_>) -> Option<CheckOutcome> {
     let host = &case.facts.host;
     // Root does not get here.
     Some(match (&host.user, host.uid) {
@@ -19,7 +19,7 @@ pub(super) fn user(case: Case<'_>) -> Option<Verdict> {
     })
 }
 
-pub(super) fn subordinate_ids(case: Case<'_>) -> Option<Verdict> {
+pub(super) fn subordinate_ids(case: Case<'_>) -> Option<CheckOutcome> {
     let host = &case.facts.host;
     let few: Vec<String> = ["/etc/subuid", "/etc/subgid"]
         .into_iter()
@@ -43,7 +43,7 @@ pub(super) fn subordinate_ids(case: Case<'_>) -> Option<Verdict> {
     ))
 }
 
-pub(super) fn id_tools(case: Case<'_>) -> Option<Verdict> {
+pub(super) fn id_tools(case: Case<'_>) -> Option<CheckOutcome> {
     let missing = &case.facts.host.missing_id_tools;
     Some(if missing.is_empty() {
         ok("newuidmap and newgidmap are installed")
@@ -52,7 +52,7 @@ pub(super) fn id_tools(case: Case<'_>) -> Option<Verdict> {
     })
 }
 
-pub(super) fn linger(case: Case<'_>) -> Option<Verdict> {
+pub(super) fn linger(case: Case<'_>) -> Option<CheckOutcome> {
     let host = &case.facts.host;
     let user = host.user.as_deref()?;
     if !host.manager {
@@ -69,7 +69,7 @@ pub(super) fn linger(case: Case<'_>) -> Option<Verdict> {
     })
 }
 
-pub(super) fn runtime_dir(case: Case<'_>) -> Option<Verdict> {
+pub(super) fn runtime_dir(case: Case<'_>) -> Option<CheckOutcome> {
     let host = &case.facts.host;
     Some(match &host.runtime_dir {
         Err(reason) => failure(
@@ -88,7 +88,7 @@ pub(super) fn runtime_dir(case: Case<'_>) -> Option<Verdict> {
     })
 }
 
-pub(super) fn user_manager(case: Case<'_>) -> Option<Verdict> {
+pub(super) fn user_manager(case: Case<'_>) -> Option<CheckOutcome> {
     let host = &case.facts.host;
     Some(if host.manager {
         ok("the user's systemd answers")
@@ -103,7 +103,7 @@ pub(super) fn user_manager(case: Case<'_>) -> Option<Verdict> {
     })
 }
 
-pub(super) fn user_namespaces(case: Case<'_>) -> Option<Verdict> {
+pub(super) fn user_namespaces(case: Case<'_>) -> Option<CheckOutcome> {
     let sysctl = &case.facts.host.sysctl;
     Some(if sysctl.unprivileged_userns_clone == Some(0) {
         failure(
@@ -120,7 +120,7 @@ pub(super) fn user_namespaces(case: Case<'_>) -> Option<Verdict> {
     })
 }
 
-pub(super) fn tun_device(case: Case<'_>) -> Option<Verdict> {
+pub(super) fn tun_device(case: Case<'_>) -> Option<CheckOutcome> {
     Some(match &case.facts.host.tun {
         Ok(()) => ok("opens"),
         Err(error) => failure(
@@ -132,7 +132,7 @@ pub(super) fn tun_device(case: Case<'_>) -> Option<Verdict> {
 }
 
 /// As Podman sees it; if it does not answer, the cgroup of this process.
-pub(super) fn cgroups(case: Case<'_>) -> Option<Verdict> {
+pub(super) fn cgroups(case: Case<'_>) -> Option<CheckOutcome> {
     let controllers = match (&case.facts.podman.info, &case.facts.host.controllers) {
         (Ok(info), _) if info.cgroup_version != "v2" => {
             Err("Podman uses cgroup version 1, which cannot be delegated")
@@ -163,7 +163,7 @@ pub(super) fn cgroups(case: Case<'_>) -> Option<Verdict> {
     })
 }
 
-pub(super) fn low_ports(case: Case<'_>) -> Option<Verdict> {
+pub(super) fn low_ports(case: Case<'_>) -> Option<CheckOutcome> {
     let caddy = &case.config.caddy;
     let lowest = u64::from(caddy.http_port.min(caddy.https_port));
     let first = case.facts.host.sysctl.unprivileged_port_start.unwrap_or(1024);
@@ -177,7 +177,7 @@ pub(super) fn low_ports(case: Case<'_>) -> Option<Verdict> {
     })
 }
 
-pub(super) fn reload_resets(case: Case<'_>) -> Option<Verdict> {
+pub(super) fn reload_resets(case: Case<'_>) -> Option<CheckOutcome> {
     Some(match case.facts.host.sysctl.tcp_migrate_req {
         Some(1..) => ok("waiting connections survive Caddy's reloads"),
         Some(0) => warning("each reload of Caddy resets waiting connections", SYSCTL),
@@ -188,7 +188,7 @@ pub(super) fn reload_resets(case: Case<'_>) -> Option<Verdict> {
     })
 }
 
-pub(super) fn inotify(case: Case<'_>) -> Option<Verdict> {
+pub(super) fn inotify(case: Case<'_>) -> Option<CheckOutcome> {
     /// The kernel's default is 128, meant for a desktop user.
     const LEAST: u64 = 1024;
     Some(match case.facts.host.sysctl.inotify_instances {
@@ -201,7 +201,7 @@ pub(super) fn inotify(case: Case<'_>) -> Option<Verdict> {
     })
 }
 
-pub(super) fn kernel_keys(case: Case<'_>) -> Option<Verdict> {
+pub(super) fn kernel_keys(case: Case<'_>) -> Option<CheckOutcome> {
     /// The kernel's default is 200, some of which a user's session takes.
     const LEAST: u64 = 1024;
     let keys = case.facts.host.sysctl.max_keys;
@@ -231,7 +231,7 @@ pub(super) fn kernel_keys(case: Case<'_>) -> Option<Verdict> {
     })
 }
 
-pub(super) fn clock(case: Case<'_>) -> Option<Verdict> {
+pub(super) fn clock(case: Case<'_>) -> Option<CheckOutcome> {
     Some(match &case.facts.host.clock_kept {
         Ok(true) => ok("synchronized with a time server"),
         Ok(false) => warning(

@@ -1,6 +1,6 @@
 //! Podman. Checks that need its answer are silent if it does not answer.
 
-use super::{Case, Verdict, failure, ok, untold, warning};
+use super::{Case, CheckOutcome, failure, ok, untold, warning};
 
 /// The oldest Podman that the agent is tested with.
 const TESTED: [u64; 3] = [4, 3, 1];
@@ -12,7 +12,7 @@ const LOCKS: u64 = 2_048;
 /// Fewer free than this: look at it.
 const FEW_LOCKS: u64 = 200;
 
-pub(super) fn service(case: Case<'_>) -> Option<Verdict> {
+pub(super) fn service(case: Case<'_>) -> Option<CheckOutcome> {
     Some(match &case.facts.podman.info {
         Ok(info) if older(&info.version, TESTED) => warning(
             format!("version {} is older than any tested version", info.version),
@@ -27,7 +27,7 @@ pub(super) fn service(case: Case<'_>) -> Option<Verdict> {
     })
 }
 
-pub(super) fn rootless(case: Case<'_>) -> Option<Verdict> {
+pub(super) fn rootless(case: Case<'_>) -> Option<CheckOutcome> {
     let info = case.facts.podman.info.as_ref().ok()?;
     Some(if info.rootless {
         ok("yes")
@@ -36,7 +36,7 @@ pub(super) fn rootless(case: Case<'_>) -> Option<Verdict> {
     })
 }
 
-pub(super) fn unit(case: Case<'_>) -> Option<Verdict> {
+pub(super) fn unit(case: Case<'_>) -> Option<CheckOutcome> {
     let fix = "use buddo-podman.service, and disable the user's podman.socket";
     let command = match &case.facts.podman.command {
         Ok(command) => command,
@@ -58,7 +58,7 @@ pub(super) fn unit(case: Case<'_>) -> Option<Verdict> {
     })
 }
 
-pub(super) fn network(case: Case<'_>) -> Option<Verdict> {
+pub(super) fn network(case: Case<'_>) -> Option<CheckOutcome> {
     let info = case.facts.podman.info.as_ref().ok()?;
     let firewalls = &case.facts.podman.firewalls;
     let backend = info.network_backend.as_deref().unwrap_or("unknown");
@@ -86,7 +86,7 @@ pub(super) fn network(case: Case<'_>) -> Option<Verdict> {
     })
 }
 
-pub(super) fn storage(case: Case<'_>) -> Option<Verdict> {
+pub(super) fn storage(case: Case<'_>) -> Option<CheckOutcome> {
     let info = case.facts.podman.info.as_ref().ok()?;
     Some(match info.storage_driver.as_str() {
         driver @ ("overlay" | "btrfs" | "zfs") => ok(driver),
@@ -97,7 +97,7 @@ pub(super) fn storage(case: Case<'_>) -> Option<Verdict> {
     })
 }
 
-pub(super) fn locks(case: Case<'_>) -> Option<Verdict> {
+pub(super) fn locks(case: Case<'_>) -> Option<CheckOutcome> {
     let info = case.facts.podman.info.as_ref().ok()?;
     // Before 4.6 only containers can be counted; pods and volumes are not ours.
     let free = info.free_locks.map_or_else(|| LOCKS.saturating_sub(info.containers), u64::from);
