@@ -58,7 +58,7 @@ pub async fn keep(
         let next = match podman.info().await {
             Ok(info) => {
                 failures.end();
-                disk_space.images_lie_in(info.image_places.clone());
+                disk_space.images_lie_in(info.image_paths.clone());
                 let caddy_version = caddy::version(&config.caddy.admin).await;
                 let loses_bodies = caddy_version.as_deref().is_some_and(caddy::loses_bodies);
                 let fresh = HostFacts { caddy_version, loses_bodies, ..learn(&info, config) };
@@ -138,7 +138,7 @@ mod tests {
             cgroup_controllers: controllers.iter().map(|c| (*c).to_owned()).collect(),
             storage_driver: "overlay".to_owned(),
             graph_root: None,
-            image_places: Vec::new(),
+            image_paths: Vec::new(),
             network_backend: Some("netavark".to_owned()),
             containers: 0,
             free_locks: None,

@@ -109,9 +109,9 @@ impl DiskSpace {
     }
 
     /// Podman keeps images in these folders.
-    pub fn images_lie_in(&self, places: Vec<PathBuf>) {
-        if **self.0.images.load() != places {
-            self.0.images.store(Arc::new(places));
+    pub fn images_lie_in(&self, paths: Vec<PathBuf>) {
+        if **self.0.images.load() != paths {
+            self.0.images.store(Arc::new(paths));
         }
     }
 
@@ -122,14 +122,14 @@ impl DiskSpace {
 
     /// Space of all folders: those of images first, the agent's state last.
     pub async fn of_all(&self) -> Vec<(PathBuf, Space)> {
-        let mut places = self.0.images.load_full().to_vec();
-        places.push(self.0.state.clone());
-        self.measure(places).await
+        let mut paths = self.0.images.load_full().to_vec();
+        paths.push(self.0.state.clone());
+        self.measure(paths).await
     }
 
     /// Off the async threads: a disk that hangs must not hang the agent. What cannot be measured is
     /// left out; its own users report why.
-    async fn measure(&self, places: Vec<PathBuf>) -> Vec<(PathBuf, Space)> {
+    async fn measure(&self, paths: Vec<PathBuf>) -> Vec<(PathBuf, Space)> {
         let (measure, one) = (Arc::clone(&self.0.measure), Arc::clone(&self.0.measuring));
         let all = async {
             // Kept until the kernel has answered: a hanging one takes one thread, not all.
@@ -137,7 +137,7 @@ impl DiskSpace {
             let all = move || {
                 let _place = place;
                 let space = |place: PathBuf| measure(&place).ok().map(|space| (place, space));
-                places.into_iter().filter_map(space).collect()
+                paths.into_iter().filter_map(space).collect()
             };
             tokio::task::spawn_blocking(all).await.unwrap_or_default()
         };

@@ -84,16 +84,16 @@ struct RunningOperation {
 /// Limits on operations, so that a host's Podman is not flooded. Slow work of one kind does not
 /// hold up another: neither a restart of a crashed app nor a stop waits for a pull.
 #[derive(Clone)]
-struct Places {
+struct ConcurrencyLimits {
     serve: Arc<Semaphore>,
     roll: Arc<Semaphore>,
     image: Arc<Semaphore>,
 }
 
-impl Places {
+impl ConcurrencyLimits {
     fn new() -> Self {
-        let places = |count| Arc::new(Semaphore::new(count));
-        Self { serve: places(AT_ONCE), roll: places(AT_ONCE), image: places(PULLS_AT_ONCE) }
+        let limit = |count| Arc::new(Semaphore::new(count));
+        Self { serve: limit(AT_ONCE), roll: limit(AT_ONCE), image: limit(PULLS_AT_ONCE) }
     }
 
     fn of(&self, operation: &Operation) -> Arc<Semaphore> {
@@ -108,7 +108,7 @@ impl Places {
 /// Operations under way. The channel is bounded by what runs: a few events per operation.
 pub(super) struct Operations<C> {
     executor: Executor<C>,
-    places: Places,
+    limits: ConcurrencyLimits,
     running: BTreeMap<Key, RunningOperation>,
     events: mpsc::UnboundedSender<(Key, Event)>,
     received: mpsc::UnboundedReceiver<(Key, Event)>,
@@ -127,8 +127,8 @@ impl<C: Containers> Operations<C> {
     ) -> Self {
         let (events, received) = mpsc::unbounded_channel();
         let running = BTreeMap::new();
-        let places = Places::new();
-        Self { executor, places, running, events, received, wake, lines, metrics }
+        let limits = ConcurrencyLimits::new();
+        Self { executor, limits, running, events, received, wake, lines, metrics }
     }
 
     /// Starts an operation.
@@ -161,12 +161,12 @@ impl<C: Containers> Operations<C> {
             begun: Mutex::new(Instant::now()),
         };
         let executor = self.executor.clone();
-        let places = self.places.of(&operation);
+        let permits = self.limits.of(&operation);
         // Sent even when the task panics or is dropped: a lane never stays taken.
         let over = Over { key, events: self.events.clone(), wake: Arc::clone(&self.wake) };
         tokio::spawn(async move {
             let _over = over;
-            let Ok(_place) = places.acquire().await else { return };
+            let Ok(_permit) = permits.acquire().await else { return };
             executor.run(&operation, &observer).await;
         });
     }

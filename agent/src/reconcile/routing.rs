@@ -232,12 +232,12 @@ impl<X: Proxy> Routes<X> {
     /// Makes the first handshake for `host`, at some time within `spread`, and retries until it
     /// succeeds or is no longer wanted.
     async fn warm(self, host: String, lazy: bool, spread: Duration) {
-        let places = if lazy { &self.lazy } else { &self.eager };
+        let permits = if lazy { &self.lazy } else { &self.eager };
         tokio::time::sleep(spread.mul_f64((self.jitter)())).await;
         let mut tries = 0;
         loop {
             let result = {
-                let Ok(_place) = places.acquire().await else { return };
+                let Ok(_permit) = permits.acquire().await else { return };
                 // Boxed: a handshake is large, and most of the time none is under way.
                 Box::pin(self.proxy.warm(&host)).await
             };

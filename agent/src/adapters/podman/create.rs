@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::images::Image;
 use super::transport::{Answer, Call, Transport, TransportError};
-use super::{containers, image_policy, images, places, shortage};
+use super::{containers, image_policy, images, lock_budget, shortage};
 use crate::model::container::{ContainerSpec, Created};
 use crate::model::workload::Identity;
 use crate::ports::ContainersError;
@@ -276,7 +276,7 @@ fn created(answer: Answer, spec: &ContainerSpec) -> Result<Created, ContainersEr
         _ if message.contains("image not known") || message.contains("no such image") => {
             Err(ContainersError::NotFound(spec.image.to_string()))
         }
-        _ => Err(places::no_lock_left(&message).unwrap_or_else(|| shortage::refusal(&answer))),
+        _ => Err(lock_budget::no_lock_left(&message).unwrap_or_else(|| shortage::refusal(&answer))),
     }
 }
 

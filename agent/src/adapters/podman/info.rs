@@ -24,7 +24,7 @@ pub struct Info {
     /// Podman's storage root, if reported.
     pub graph_root: Option<PathBuf>,
     /// Folders that hold images: the storage first, then where parts lie during a pull.
-    pub image_places: Vec<PathBuf>,
+    pub image_paths: Vec<PathBuf>,
     /// The network backend, such as `netavark`.
     pub network_backend: Option<String>,
     /// Number of containers, running or not.
@@ -123,7 +123,7 @@ fn parse(answer: &Answer) -> Result<Info, ContainersError> {
         cgroup_version: raw.host.cgroup_version,
         cgroup_controllers: raw.host.cgroup_controllers.unwrap_or_default(),
         storage_driver: raw.store.graph_driver_name,
-        image_places: root.iter().cloned().chain(raw.store.image_copy_tmp_dir).collect(),
+        image_paths: root.iter().cloned().chain(raw.store.image_copy_tmp_dir).collect(),
         graph_root: root,
         network_backend: raw.host.network_backend,
         containers: raw.store.containers.number,
@@ -156,6 +156,6 @@ mod tests {
         let info = info("null");
         assert_eq!((&*info.version, info.containers, info.free_locks), ("4.3.1", 3, None));
         assert_eq!(info.graph_root, Some(PathBuf::from("/g")));
-        assert_eq!(info.image_places, [PathBuf::from("/g"), PathBuf::from("/t")]);
+        assert_eq!(info.image_paths, [PathBuf::from("/g"), PathBuf::from("/t")]);
     }
 }

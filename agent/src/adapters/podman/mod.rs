@@ -25,10 +25,10 @@ mod forwarders;
 mod image_policy;
 mod images;
 mod info;
+mod lock_budget;
 mod log_stream;
 mod logs;
 mod orphan_processes;
-mod places;
 mod process;
 mod pull;
 mod refusal;
@@ -55,7 +55,7 @@ use tokio::sync::OnceCell;
 
 pub use self::cgroup::CgroupFs;
 pub use self::info::Info;
-use self::places::Places;
+use self::lock_budget::LockBudget;
 pub use self::pull::PullLimits;
 use self::transport::Transport;
 use crate::model::container::{Container, ContainerSpec, Created, ExitInfo, LocalImage, Mended};
@@ -78,7 +78,7 @@ pub struct Podman {
     host: HostId,
     pull_limits: PullLimits,
     disk_space: Option<DiskSpace>,
-    places: Places,
+    lock_budget: LockBudget,
     seccomp: Option<PathBuf>,
     /// Why containers run without the agent's seccomp profile, for the host's administrator.
     unfiltered: Option<Arc<str>>,
@@ -95,7 +95,7 @@ impl Podman {
             host,
             pull_limits: PullLimits::default(),
             disk_space: None,
-            places: Places::default(),
+            lock_budget: LockBudget::default(),
             seccomp: None,
             unfiltered: None,
             too_large: Arc::default(),
@@ -118,7 +118,7 @@ impl Podman {
     /// The same client, limited to this many containers of ours.
     #[must_use]
     pub fn with_max_containers(self, max: usize) -> Self {
-        Self { places: Places::new(max), ..self }
+        Self { lock_budget: LockBudget::new(max), ..self }
     }
 
     /// The same client, whose containers may not use kernel keys: the profile for that is written
@@ -169,7 +169,7 @@ impl TooLarge {
 impl Containers for Podman {
     async fn list(&self) -> Result<Vec<Container>, ContainersError> {
         let listed = containers::list(&self.transport).await?;
-        self.places.counted(listed.containers.len());
+        self.lock_budget.counted(listed.containers.len());
         self.too_large.containers.store(Arc::new(listed.too_large));
         Ok(listed.containers)
     }
@@ -205,12 +205,12 @@ impl Containers for Podman {
     }
 
     async fn create(&self, spec: &ContainerSpec) -> Result<Created, ContainersError> {
-        self.places.look(&self.transport).await?;
-        self.places.admit()?;
+        self.lock_budget.look(&self.transport).await?;
+        self.lock_budget.admit()?;
         let created =
             create::create(&self.transport, self.host, self.seccomp.as_deref(), spec).await?;
         if created == Created::New {
-            self.places.one_more();
+            self.lock_budget.one_more();
         }
         Ok(created)
     }
@@ -226,7 +226,7 @@ impl Containers for Podman {
     async fn remove(&self, name: &str) -> Result<bool, ContainersError> {
         let known = containers::remove(&self.transport, name).await?;
         if known {
-            self.places.one_less();
+            self.lock_budget.one_less();
         }
         Ok(known)
     }

@@ -8,7 +8,7 @@ mod podman;
 #[cfg(test)]
 mod tests;
 
-use super::facts::{Facts, Space};
+use super::gathered::{Facts, Space};
 use super::{Finding, Severity};
 use crate::config::{self, Config};
 
@@ -85,9 +85,9 @@ pub(super) fn judge(facts: &Facts, config: &Config) -> Vec<Finding> {
     let case = Case { facts, config };
     let checked = CHECKS.iter().filter_map(|(name, check)| Some(finding(name, check(case)?)));
     let disks = facts.disks.iter().map(|(name, path, space)| {
-        let place = path.display().to_string();
+        let path = path.display().to_string();
         let verdict = match space {
-            Ok(space) => disk(&place, *space, &config.disk),
+            Ok(space) => disk(&path, *space, &config.disk),
             Err(reason) => untold(reason),
         };
         finding(name, verdict)
@@ -121,7 +121,7 @@ fn untold(reason: &str) -> CheckOutcome {
 const HARDLY_ANY_PERCENT: u64 = 5;
 
 /// By the same marks as the agent itself.
-fn disk(place: &str, space: Space, rules: &config::Disk) -> CheckOutcome {
+fn disk(path: &str, space: Space, rules: &config::Disk) -> CheckOutcome {
     const MIB: u64 = 1024 * 1024;
     let fix = "make room, or a larger disk: `podman system df` says what images take, \
                `du -x` the rest; `[disk]` in the configuration has the marks";
@@ -130,16 +130,16 @@ fn disk(place: &str, space: Space, rules: &config::Disk) -> CheckOutcome {
     let used_inodes = 100_u64.saturating_sub(free_inodes);
     if space.bytes.free < rules.floor {
         let floor = rules.floor / MIB;
-        let says = format!("{place}: {free} MiB free, and below {floor} MiB no image is pulled");
+        let says = format!("{path}: {free} MiB free, and below {floor} MiB no image is pulled");
         failure(says, fix)
     } else if free_inodes < HARDLY_ANY_PERCENT {
-        failure(format!("{place}: {free_inodes} % of the files free"), fix)
+        failure(format!("{path}: {free_inodes} % of the files free"), fix)
     } else if used > rules.high_percent {
         let high = rules.high_percent;
-        warning(format!("{place}: {used} % of the space used, more than {high} %"), fix)
+        warning(format!("{path}: {used} % of the space used, more than {high} %"), fix)
     } else if used_inodes > u64::from(rules.high_percent) {
-        warning(format!("{place}: {free_inodes} % of the files free"), fix)
+        warning(format!("{path}: {free_inodes} % of the files free"), fix)
     } else {
-        ok(format!("{place}: {used} % used, {free} MiB free"))
+        ok(format!("{path}: {used} % used, {free} MiB free"))
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use nix::sys::statvfs::statvfs;
 
-use super::facts::{Facts, PathInfo, Podman, Seen, Space};
+use super::gathered::{Facts, PathInfo, Podman, Seen, Space};
 use crate::config::Config;
 
 /// A look that takes longer has failed. Podman's longest answer is the one that reads all its
@@ -34,10 +34,10 @@ pub(super) async fn gather(config: &Config, now: Timestamp) -> Facts {
 }
 
 async fn disks(config: &Config, podman: &Podman) -> Vec<(&'static str, PathBuf, Seen<Space>)> {
-    let storage = podman.info.as_ref().ok().and_then(|info| info.image_places.first().cloned());
-    let places = [("disk-state", Some(config.state_dir.clone())), ("disk-images", storage)];
+    let storage = podman.info.as_ref().ok().and_then(|info| info.image_paths.first().cloned());
+    let paths = [("disk-state", Some(config.state_dir.clone())), ("disk-images", storage)];
     let mut disks = Vec::new();
-    for (check, path) in places {
+    for (check, path) in paths {
         let Some(path) = path else { continue };
         let looked = path.clone();
         let space = aside(move || space(&looked)).await;

@@ -10,8 +10,8 @@
 //! of their files are.
 
 mod checks;
-mod facts;
 mod gather;
+mod gathered;
 mod root;
 mod show;
 

@@ -26,8 +26,8 @@ pub(super) fn resolver(case: Case<'_>) -> Option<CheckOutcome> {
 pub(super) fn state_dir(case: Case<'_>) -> Option<CheckOutcome> {
     let (agent, uid) = (&case.facts.agent, case.facts.host.uid);
     let path = case.config.state_dir.display();
-    let place = match &agent.state_dir {
-        Ok(place) => place,
+    let info = match &agent.state_dir {
+        Ok(info) => info,
         Err(reason) => {
             return Some(failure(
                 reason,
@@ -35,9 +35,9 @@ pub(super) fn state_dir(case: Case<'_>) -> Option<CheckOutcome> {
             ));
         }
     };
-    if place.uid != uid {
+    if info.uid != uid {
         return Some(failure(
-            format!("{path} belongs to user {}", place.uid),
+            format!("{path} belongs to user {}", info.uid),
             format!("`chown -R {uid} {path}`, or run this as the user that the agent runs as"),
         ));
     }
@@ -52,13 +52,13 @@ pub(super) fn state_dir(case: Case<'_>) -> Option<CheckOutcome> {
             format!("others may read keys: {}", open.join(", ")),
             "`chmod 600` them; if others could log in here, join the host again with --force",
         )
-    } else if place.mode & 0o022 != 0 {
+    } else if info.mode & 0o022 != 0 {
         failure(
-            format!("others may write to {path} (mode {:o})", place.mode),
+            format!("others may write to {path} (mode {:o})", info.mode),
             format!("`chmod 700 {path}`"),
         )
     } else {
-        ok(format!("{path}, mode {:o}", place.mode))
+        ok(format!("{path}, mode {:o}", info.mode))
     })
 }
 

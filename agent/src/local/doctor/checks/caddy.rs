@@ -24,12 +24,12 @@ pub(super) fn service(case: Case<'_>) -> Option<CheckOutcome> {
 
 /// A process that can write to it can replace the edge's whole configuration.
 pub(super) fn admin_socket(case: Case<'_>) -> Option<CheckOutcome> {
-    let place = case.facts.caddy.admin_socket.as_ref().ok()?;
-    Some(if place.mode & 0o022 == 0 {
-        ok(format!("mode {:o}", place.mode))
+    let info = case.facts.caddy.admin_socket.as_ref().ok()?;
+    Some(if info.mode & 0o022 == 0 {
+        ok(format!("mode {:o}", info.mode))
     } else {
         failure(
-            format!("others may reconfigure Caddy (mode {:o})", place.mode),
+            format!("others may reconfigure Caddy (mode {:o})", info.mode),
             "start Caddy with UMask=0077, as buddo-caddy.service does",
         )
     })

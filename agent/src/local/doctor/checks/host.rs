@@ -76,12 +76,12 @@ pub(super) fn runtime_dir(case: Case<'_>) -> Option<CheckOutcome> {
             reason,
             format!("set XDG_RUNTIME_DIR=/run/user/{}, which lingering makes", host.uid),
         ),
-        Ok(place) if place.uid != host.uid => failure(
-            format!("it belongs to user {}", place.uid),
+        Ok(info) if info.uid != host.uid => failure(
+            format!("it belongs to user {}", info.uid),
             format!("set XDG_RUNTIME_DIR=/run/user/{}: sudo keeps the caller's", host.uid),
         ),
-        Ok(place) if place.mode & 0o077 != 0 => failure(
-            format!("others may enter it (mode {:o})", place.mode),
+        Ok(info) if info.mode & 0o077 != 0 => failure(
+            format!("others may enter it (mode {:o})", info.mode),
             "`chmod 700` it: it holds the sockets of Podman, Caddy and the agent",
         ),
         Ok(_) => ok("private"),

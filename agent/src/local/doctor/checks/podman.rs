@@ -118,9 +118,9 @@ pub(super) fn older(version: &str, least: [u64; 3]) -> bool {
         part[..end].parse::<u64>().ok()
     };
     let mut numbers = [0; 3];
-    for (place, part) in numbers.iter_mut().zip(version.split('.')) {
+    for (component, part) in numbers.iter_mut().zip(version.split('.')) {
         let Some(number) = number(part) else { return false };
-        *place = number;
+        *component = number;
     }
     numbers < least
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::super::facts::{
+use super::super::gathered::{
     Agent, Caddy, Facts, Host, PathInfo, Podman, Running, Space, Sysctl, Validity,
 };
 use super::*;
@@ -84,7 +84,7 @@ fn sound() -> Facts {
                 cgroup_controllers: ["cpu", "memory", "pids"].map(str::to_owned).to_vec(),
                 storage_driver: "overlay".to_owned(),
                 graph_root: None,
-                image_places: Vec::new(),
+                image_paths: Vec::new(),
                 network_backend: Some("netavark".to_owned()),
                 containers: 12,
                 free_locks: None,

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::super::facts::Seen;
+use super::super::gathered::Seen;
 use super::read;
 
 /// Whether the service with this pid gives each container a keyring.

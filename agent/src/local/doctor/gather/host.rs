@@ -6,7 +6,7 @@ use std::process::Stdio;
 use nix::unistd::{User, geteuid};
 use tokio::process::Command;
 
-use super::super::facts::{Host, PathInfo, Seen, Sysctl};
+use super::super::gathered::{Host, PathInfo, Seen, Sysctl};
 use super::{aside, installed, path_info, read, within};
 
 pub(super) async fn gather() -> Host {

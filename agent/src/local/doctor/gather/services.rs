@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use tokio::net::{UdpSocket, UnixStream};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use super::super::facts::{Agent, Caddy, Podman, Running, Seen, Validity};
+use super::super::gathered::{Agent, Caddy, Podman, Running, Seen, Validity};
 use super::{answers, aside, containers_conf, installed, path_info, read, within};
 use crate::adapters::caddy::Admin;
 use crate::adapters::podman::Info;
@@ -27,7 +27,7 @@ pub(super) async fn agent(config: &Config) -> Agent {
     let state = config.state_dir.clone();
     let files = aside(move || {
         let keys = KEYS.map(|name| state.join(name)).into_iter();
-        let keys = keys.filter_map(|path| path_info(&path).ok().map(|place| (path, place)));
+        let keys = keys.filter_map(|path| path_info(&path).ok().map(|info| (path, info)));
         Ok((path_info(&state), keys.collect(), identity(&state)))
     });
     // If it listens on every address, any of them will do.

@@ -17,7 +17,7 @@ use crate::ports::ContainersError;
 /// Locks held by others are recounted when a create finds the count this old: a list of 1,000
 /// containers takes Podman most of a second (4.3.1), and that create waits for it.
 const STALE: Duration = Duration::from_mins(5);
-/// The same when at most one in [`FEW`] of all places is left.
+/// The same when at most one in [`FEW`] of all locks is left.
 const STALE_WHERE_FEW: Duration = Duration::from_secs(30);
 const FEW: usize = 10;
 
@@ -28,7 +28,7 @@ const VOLUMES: &str = "volumes/json";
 
 /// How many locks may be held, and how many are. Clones share all state.
 #[derive(Debug, Clone)]
-pub(super) struct Places {
+pub(super) struct LockBudget {
     max: usize,
     known: Arc<Known>,
 }
@@ -42,13 +42,13 @@ struct Known {
     counted: Mutex<Option<Instant>>,
 }
 
-impl Default for Places {
+impl Default for LockBudget {
     fn default() -> Self {
         Self::new(usize::MAX)
     }
 }
 
-impl Places {
+impl LockBudget {
     pub(super) fn new(max: usize) -> Self {
         Self { max, known: Arc::default() }
     }
@@ -101,7 +101,7 @@ impl Places {
         let _ = self.known.ours.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
     }
 
-    /// Free places, as far as known.
+    /// Free locks, as far as known.
     fn left(&self) -> usize {
         let ours = self.known.ours.load(Ordering::Relaxed);
         let others = self.known.others.load(Ordering::Relaxed);
@@ -131,7 +131,7 @@ async fn count(transport: &Transport, kind: &'static str) -> Result<usize, Conta
     Ok(count)
 }
 
-/// The failure when there is no place for another container.
+/// The failure when no lock is left for another container.
 fn none_left(ours: usize, others: usize) -> Failure {
     let beside = match others {
         0 => String::new(),
@@ -199,9 +199,9 @@ mod tests {
     async fn fm_53_a_failed_count_is_not_repeated_at_each_create() {
         let folder = tempfile::tempdir().unwrap();
         let (transport, calls) = podman(folder.path());
-        let places = Places::new(10);
+        let budget = LockBudget::new(10);
         for _ in 0..3 {
-            places.look(&transport).await.unwrap();
+            budget.look(&transport).await.unwrap();
         }
         assert_eq!(calls.load(Ordering::SeqCst), 2, "containers and pods, once");
     }
@@ -212,43 +212,43 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (transport, calls) = podman(folder.path());
         for (ours, counts) in [(89, 1), (90, 2)] {
-            let places = Places::new(100);
-            places.counted(ours);
-            places.look(&transport).await.unwrap();
-            let mut counted = places.known.counted.lock().await;
+            let budget = LockBudget::new(100);
+            budget.counted(ours);
+            budget.look(&transport).await.unwrap();
+            let mut counted = budget.known.counted.lock().await;
             *counted = counted.and_then(|at| at.checked_sub(STALE_WHERE_FEW));
             drop(counted);
             calls.store(0, Ordering::SeqCst);
-            places.look(&transport).await.unwrap();
+            budget.look(&transport).await.unwrap();
             assert_eq!(calls.load(Ordering::SeqCst) / 2 + 1, counts, "{ours} of 100");
         }
     }
 
     #[test]
     fn fm_25_the_container_budget_is_enforced_and_corrected_by_the_list() {
-        let places = Places::new(3);
-        places.counted(2);
-        places.admit().unwrap();
-        places.one_more();
-        let ContainersError::Full(failure) = places.admit().unwrap_err() else { panic!() };
+        let budget = LockBudget::new(3);
+        budget.counted(2);
+        budget.admit().unwrap();
+        budget.one_more();
+        let ContainersError::Full(failure) = budget.admit().unwrap_err() else { panic!() };
         assert_eq!(failure.code, "too_many_containers");
         assert!(failure.cause.starts_with("too many containers on this host"), "{failure:?}");
-        places.one_less();
-        places.admit().unwrap();
-        places.one_more();
-        assert!(places.admit().is_err());
-        places.counted(2);
-        places.admit().unwrap();
+        budget.one_less();
+        budget.admit().unwrap();
+        budget.one_more();
+        assert!(budget.admit().is_err());
+        budget.counted(2);
+        budget.admit().unwrap();
     }
 
     #[test]
     fn fm_53_foreign_containers_pods_and_volumes_hold_locks_too() {
-        let places = Places::new(10);
-        places.counted(2);
-        places.known.others.store(7, Ordering::Relaxed);
-        places.admit().unwrap();
-        places.known.others.store(8, Ordering::Relaxed);
-        let ContainersError::Full(failure) = places.admit().unwrap_err() else { panic!() };
+        let budget = LockBudget::new(10);
+        budget.counted(2);
+        budget.known.others.store(7, Ordering::Relaxed);
+        budget.admit().unwrap();
+        budget.known.others.store(8, Ordering::Relaxed);
+        let ContainersError::Full(failure) = budget.admit().unwrap_err() else { panic!() };
         assert!(
             failure.cause.contains("2 of apps and 8 containers, pods and volumes"),
             "{failure:?}"
