@@ -5,8 +5,8 @@
 //! start + k · interval ─► worker: [new connection each N requests] ─► GET / | POST /echo ─► tally
 //! ```
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::edge::{Edge, Visitor};
+use crate::poll;
 
 mod guesses;
 mod sockets;
@@ -67,7 +68,14 @@ pub struct Load {
     workers: JoinSet<Tally>,
     stop: CancellationToken,
     started: Instant,
-    sent: Arc<AtomicU64>,
+    sent: Arc<Mutex<Sent>>,
+}
+
+/// The requests of all workers, numbered in the order in which they begin.
+#[derive(Debug, Default)]
+struct Sent {
+    begun: u64,
+    under_way: BTreeSet<u64>,
 }
 
 impl Load {
@@ -79,7 +87,7 @@ impl Load {
     /// Starts sending to all of `hosts`, with the workers distributed among them.
     pub fn start_on(edge: &Edge, hosts: &[String], plan: Plan) -> Self {
         let (stop, started) = (CancellationToken::new(), Instant::now());
-        let sent = Arc::new(AtomicU64::new(0));
+        let sent = Arc::<Mutex<Sent>>::default();
         let mut workers = JoinSet::new();
         let interval = Duration::from_secs(1) * plan.workers / plan.rate;
         for (number, host) in (0..plan.workers).zip(hosts.iter().cycle()) {
@@ -99,7 +107,19 @@ impl Load {
 
     /// Requests sent so far.
     pub fn sent(&self) -> u64 {
-        self.sent.load(Ordering::Relaxed)
+        lock(&self.sent).begun
+    }
+
+    /// Waits for the answers to all requests that have begun by now.
+    pub async fn answered(&self) -> anyhow::Result<()> {
+        let last = self.sent();
+        let under_way = "requests under way";
+        poll::until(under_way, Duration::from_secs(30), async || {
+            let oldest = lock(&self.sent).under_way.first().copied();
+            ensure!(oldest.is_none_or(|oldest| oldest > last), "request {oldest:?} is under way");
+            Ok(())
+        })
+        .await
     }
 
     /// Stops; requests in flight are awaited and counted.
@@ -115,12 +135,16 @@ impl Load {
     }
 }
 
+fn lock(sent: &Mutex<Sent>) -> std::sync::MutexGuard<'_, Sent> {
+    sent.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 struct Worker {
     edge: Edge,
     host: String,
     plan: Plan,
     body: Bytes,
-    sent: Arc<AtomicU64>,
+    sent: Arc<Mutex<Sent>>,
     tally: Tally,
 }
 
@@ -157,7 +181,13 @@ impl Worker {
         let began = Instant::now();
         let opened = kept.as_ref().map_or(began, |connection| connection.opened);
         self.tally.requests += 1;
-        self.sent.fetch_add(1, Ordering::Relaxed);
+        let number = {
+            let mut sent = lock(&self.sent);
+            sent.begun += 1;
+            let number = sent.begun;
+            sent.under_way.insert(number);
+            number
+        };
         let method = self.plan.mix.method(turn);
         match self.request(kept, method.clone()).await {
             Ok(version) => *self.tally.versions.entry(version).or_default() += 1,
@@ -168,6 +198,7 @@ impl Worker {
                 self.tally.fail(Failure { host, opened, began, ended, error });
             }
         }
+        lock(&self.sent).under_way.remove(&number);
         self.tally.micros.push(began.elapsed().as_micros().try_into().unwrap_or(u32::MAX));
     }
 

@@ -98,6 +98,8 @@ pub async fn run(product: &Product<'_>, settings: Settings) -> anyhow::Result<Ou
             let old = containers::serving(product, &busy.id).await?;
             took.push(redeploy(&api, &busy.id).await?);
             if !turn.is_multiple_of(2) {
+                // Those that it is answering would be lost with it.
+                load.answered().await?;
                 // It is still draining: the test depends on it still running.
                 containers::kill(product.world, &old.name).await?;
                 killed += 1;
