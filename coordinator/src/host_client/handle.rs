@@ -207,12 +207,11 @@ impl HostHandle {
         let (mut answer, stream) = sender.send_request(request, whole).map_err(broken)?;
         let mut upload = (!whole).then(|| Upload::start(body, stream, deadlines.idle));
         let answer = poll_fn(|cx| {
-            // First: where it failed, the stream was reset for it.
+            let answer = answer.poll_unpin(cx);
+            // Where the upload failed, the stream was reset for it, after the reason was told.
             match upload.as_mut().map(|upload| upload.poll_failed(operation, cx)) {
                 Some(Poll::Ready(error)) => Poll::Ready(Err(error)),
-                Some(Poll::Pending) | None => {
-                    answer.poll_unpin(cx).map(|answer| answer.map_err(broken))
-                }
+                Some(Poll::Pending) | None => answer.map(|answer| answer.map_err(broken)),
             }
         });
         let answer = answer.await?;

@@ -58,12 +58,13 @@ impl Body for ResponseBody {
         if this.permits.is_none() {
             return Poll::Ready(None);
         }
-        // First: where it failed, the stream was reset for it.
+        let taken = this.read_buffer.poll_take(cx);
+        // Where the upload failed, the stream was reset for it, after the reason was told.
         let upload = this.upload.as_mut().map(|upload| upload.poll_failed(operation, cx));
         if let Some(Poll::Ready(error)) = upload {
             return this.failed(error);
         }
-        match this.read_buffer.poll_take(cx) {
+        match taken {
             Poll::Ready(Some(Ok(data))) => {
                 this.idle.moved();
                 Poll::Ready(Some(Ok(Frame::data(data))))
