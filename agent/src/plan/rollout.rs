@@ -1,5 +1,7 @@
 //! Moves the wanted revision's container towards serving until it answers or is given up.
 
+use std::time::Duration;
+
 use buddo_shared::host_wire::manifest::Strategy;
 use buddo_shared::host_wire::report::Failure;
 use buddo_shared::model::id::Revision;

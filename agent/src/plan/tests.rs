@@ -119,7 +119,6 @@ fn what_answered_before_its_deadline_has_as_long_again_to_answer_reliably() {
     let hung = || ProbeOutcome::TimedOut("no answer within 1000 ms".to_owned());
     let mut model = Model::new(Some(RunState::Running), App::Silent);
     model.turn();
-    model.turn();
     let name = model.name(NEW, Slot::A);
     let outcome = |model: &mut Model, outcome| {
         let tracker = model.health.get_mut(&name).unwrap();
@@ -127,6 +126,7 @@ fn what_answered_before_its_deadline_has_as_long_again_to_answer_reliably() {
     };
     outcome(&mut model, ProbeOutcome::Healthy);
     outcome(&mut model, hung());
+    model.plan();
     let begun = model.now;
     model.now += deadline(&probe);
     let plan = model.plan();
