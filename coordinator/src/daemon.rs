@@ -66,7 +66,7 @@ pub fn assemble(
         mail_due: Notify::new(),
         ca,
         live: LiveStatus::new(config.limits.event_streams),
-        recent_status: Cache::default(),
+        status_cache: Cache::default(),
         connections: HostConnections::new(metrics.clone()),
         metrics,
         wake: Wake::default(),

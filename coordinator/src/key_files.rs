@@ -12,7 +12,7 @@ use buddo_runtime::clock::Clock;
 use crate::config::Config;
 use crate::crypto::ca::{CaError, HostCa};
 use crate::crypto::random::Random;
-use crate::crypto::signing::{Keyring, SigningKeyError};
+use crate::crypto::signing::{SigningKeyError, SigningKeyring};
 use crate::crypto::vault::{Vault, VaultError};
 use crate::process::secret_file::{self, SecretFileError};
 use crate::store::StoreError;
@@ -80,13 +80,13 @@ impl<'a> Keys<'a> {
     }
 
     /// The keys that sign documents.
-    pub fn signing(&self) -> Result<Keyring, KeysError> {
+    pub fn signing(&self) -> Result<SigningKeyring, KeysError> {
         let directory = &self.config.state_dir;
         if !self.holds.hosts {
-            return Ok(Keyring::open(directory)?);
+            return Ok(SigningKeyring::open(directory)?);
         }
-        self.require(&directory.join(Keyring::FILE), HOSTS)?;
-        Ok(Keyring::open_existing(directory)?)
+        self.require(&directory.join(SigningKeyring::FILE), HOSTS)?;
+        Ok(SigningKeyring::open_existing(directory)?)
     }
 
     /// The key of secrets at rest.

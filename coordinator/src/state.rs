@@ -12,7 +12,7 @@ use crate::auth::authentication::Authentication;
 use crate::config::Config;
 use crate::crypto::ca::HostCa;
 use crate::crypto::random::Random;
-use crate::crypto::signing::Keyring;
+use crate::crypto::signing::SigningKeyring;
 use crate::crypto::vault::Vault;
 use crate::domain::deployment::Deployment;
 use crate::host_client::HostConnections;
@@ -47,13 +47,13 @@ pub struct Services {
     /// Hint: mail may be due.
     pub mail_due: Notify,
     /// Sign the desired state of hosts.
-    pub keys: Keyring,
+    pub keys: SigningKeyring,
     /// Signs host certificates.
     pub ca: HostCa,
     /// Live status that is not persisted.
     pub live: LiveStatus,
     /// Deployments read recently and how their hosts are reached, for principals that may see them.
-    pub recent_status: Cache<(DeployCheck, DeploymentId), (Deployment, Option<Reach>)>,
+    pub status_cache: Cache<(DeployCheck, DeploymentId), (Deployment, Option<Reach>)>,
     pub metrics: Metrics,
     /// Hints for the tasks that serve hosts.
     pub wake: Wake,

@@ -1,8 +1,8 @@
 //! Errors as `application/problem+json` (RFC 9457).
 //!
-//! Every refusal of the API is one [`ApiError`] of one [`Kind`] from the [`CATALOGUE`], the table
-//! printed in `docs/api-errors.md`. A use case's error is converted by `From`, in the file of the
-//! handlers that call it.
+//! Every refusal of the API is one [`ApiError`] of one [`ProblemKind`] from the [`CATALOGUE`], the
+//! table printed in `docs/api-errors.md`. A use case's error is converted by `From`, in the file of
+//! the handlers that call it.
 
 use std::error::Error;
 
@@ -20,7 +20,7 @@ pub use buddo_shared::api::problem::MEDIA_TYPE;
 
 /// One line of the catalogue: what a `code` means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Kind {
+pub struct ProblemKind {
     /// The stable identifier for programs; the last part of the problem's `type`.
     pub code: &'static str,
     /// The HTTP status.
@@ -35,7 +35,7 @@ macro_rules! catalogue {
     ($($name:ident = $status:ident $code:literal, $title:literal, $advice:literal;)*) => {
         $(
             #[doc = concat!($title, ": `", $code, "`.")]
-            pub const $name: Kind = Kind {
+            pub const $name: ProblemKind = ProblemKind {
                 code: $code,
                 status: StatusCode::$status,
                 title: $title,
@@ -44,7 +44,7 @@ macro_rules! catalogue {
         )*
 
         /// Every kind of problem that the API answers with.
-        pub const CATALOGUE: &[Kind] = &[$($name),*];
+        pub const CATALOGUE: &[ProblemKind] = &[$($name),*];
     };
 }
 
@@ -164,7 +164,7 @@ impl From<field_error::FieldError> for FieldError {
 
 impl ApiError {
     /// A problem of `kind`. `detail` says what is wrong here and what to do about it.
-    pub fn new(kind: Kind, detail: impl Into<String>) -> Self {
+    pub fn new(kind: ProblemKind, detail: impl Into<String>) -> Self {
         let problem = Problem::new(kind.status.as_u16(), kind.code, kind.title, detail);
         Self(Box::new(Inner { problem, headers: HeaderMap::new() }))
     }
@@ -274,7 +274,7 @@ mod tests {
     fn the_documentation_lists_the_catalogue() {
         let mut table = String::from("| code | status | title | what to do |\n|---|---|---|---|\n");
         for kind in CATALOGUE {
-            let Kind { code, status, title, advice } = kind;
+            let ProblemKind { code, status, title, advice } = kind;
             writeln!(table, "| `{code}` | {} | {title} | {advice} |", status.as_u16()).unwrap();
         }
         let page = include_str!("../../../docs/api-errors.md");

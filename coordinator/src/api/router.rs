@@ -94,7 +94,7 @@ fn guarded(routes: Router<ApiState>, state: &AppState) -> Router<ApiState> {
 /// The middleware of every route.
 fn with_layers(routes: Router<ApiState>, state: ApiState) -> Router {
     let services = &state.services;
-    let places = Arc::new(Semaphore::new(services.config.limits.concurrent_requests));
+    let permits = Arc::new(Semaphore::new(services.config.limits.concurrent_requests));
     let request_id = HeaderName::from_static(REQUEST_ID);
     routes
         .fallback(no_route)
@@ -120,7 +120,7 @@ fn with_layers(routes: Router<ApiState>, state: ApiState) -> Router {
                 .layer(CatchPanicLayer::custom(panicked))
                 .option_layer(cors::layer(&services.config.api.cors_origins))
                 .layer(middleware::from_fn_with_state(BodyBudget::default(), arrive))
-                .layer(middleware::from_fn_with_state(places, admit))
+                .layer(middleware::from_fn_with_state(permits, admit))
                 .layer(DefaultBodyLimit::max(json::MAX_BODY)),
         )
         .with_state(state)
@@ -149,12 +149,12 @@ async fn no_method() -> ApiError {
 }
 
 /// Limits concurrent requests; one more waits for a slot, but not for ever.
-async fn admit(State(places): State<Arc<Semaphore>>, request: Request, next: Next) -> Response {
+async fn admit(State(permits): State<Arc<Semaphore>>, request: Request, next: Next) -> Response {
     // The liveness probe matters most when all slots are taken.
     if request.uri().path() == "/health" {
         return next.run(request).await;
     }
-    let Ok(Ok(_place)) = timeout(PATIENCE, places.acquire_owned()).await else {
+    let Ok(Ok(_permit)) = timeout(PATIENCE, permits.acquire_owned()).await else {
         let detail = "too many requests are being served at once; try again in 5 seconds";
         return ApiError::new(problem::OVERLOADED, detail)
             .with_header(RETRY_AFTER, HeaderValue::from_static("5"))

@@ -23,7 +23,7 @@ pub use user_code::UserCode;
 /// What an opaque token is for. Its prefix lets scanners find leaked ones, and keeps one kind from
 /// being accepted as another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum PlainTokenKind {
     Access,
     Refresh,
     Code,
@@ -45,7 +45,7 @@ pub enum Kind {
     Invitation,
 }
 
-impl Kind {
+impl PlainTokenKind {
     const fn prefix(self) -> &'static str {
         match self {
             Self::Access => "buddo_at_",
@@ -69,13 +69,13 @@ pub struct PlainToken(Secret);
 
 impl PlainToken {
     /// A new token of a kind: 256 random bits after its prefix.
-    pub fn generate(kind: Kind, random: &dyn Random) -> Self {
+    pub fn generate(kind: PlainTokenKind, random: &dyn Random) -> Self {
         let text = BASE64.encode(bytes::<32>(random));
         Self(Secret::new(format!("{}{text}", kind.prefix())))
     }
 
     /// Parses a token of a kind; rejects everything else.
-    pub fn parse(kind: Kind, text: &str) -> Option<Self> {
+    pub fn parse(kind: PlainTokenKind, text: &str) -> Option<Self> {
         let random = text.strip_prefix(kind.prefix())?;
         let well_formed = random.len() == 43 && BASE64.decode(random).is_ok();
         well_formed.then(|| Self(Secret::new(text)))
@@ -104,16 +104,16 @@ mod tests {
     use super::*;
     use crate::crypto::random::SystemRandom;
 
-    const KINDS: [Kind; 9] = [
-        Kind::Access,
-        Kind::Refresh,
-        Kind::Code,
-        Kind::DeviceCode,
-        Kind::ClientSecret,
-        Kind::EmailVerification,
-        Kind::Session,
-        Kind::WebSession,
-        Kind::Invitation,
+    const KINDS: [PlainTokenKind; 9] = [
+        PlainTokenKind::Access,
+        PlainTokenKind::Refresh,
+        PlainTokenKind::Code,
+        PlainTokenKind::DeviceCode,
+        PlainTokenKind::ClientSecret,
+        PlainTokenKind::EmailVerification,
+        PlainTokenKind::Session,
+        PlainTokenKind::WebSession,
+        PlainTokenKind::Invitation,
     ];
 
     #[test]
@@ -132,7 +132,7 @@ mod tests {
 
     #[test]
     fn debug_redacts_plain_and_hashed_tokens() {
-        let token = PlainToken::generate(Kind::Access, &SystemRandom);
+        let token = PlainToken::generate(PlainTokenKind::Access, &SystemRandom);
         let text = token.clone().into_secret();
         let random = text.expose().trim_start_matches("buddo_at_");
         let shown = format!("{token:?} {:?}", token.hashed());
@@ -142,14 +142,17 @@ mod tests {
 
     #[test]
     fn tokens_differ() {
-        let one = PlainToken::generate(Kind::Code, &SystemRandom);
-        assert_ne!(one.hashed(), PlainToken::generate(Kind::Code, &SystemRandom).hashed());
+        let one = PlainToken::generate(PlainTokenKind::Code, &SystemRandom);
+        assert_ne!(
+            one.hashed(),
+            PlainToken::generate(PlainTokenKind::Code, &SystemRandom).hashed()
+        );
     }
 
     #[test]
     fn malformed_tokens_are_refused() {
         for text in ["", "buddo_at_", "buddo_at_short", &format!("buddo_at_{}", "!".repeat(43))] {
-            assert!(PlainToken::parse(Kind::Access, text).is_none(), "{text}");
+            assert!(PlainToken::parse(PlainTokenKind::Access, text).is_none(), "{text}");
         }
         assert!(HashedToken::from_stored(&[0; 31]).is_none());
     }

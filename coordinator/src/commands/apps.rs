@@ -10,9 +10,9 @@ use crate::args::AppCommand;
 use crate::config::Config;
 use crate::service::oauth;
 use crate::store::Store;
-use crate::store::contract::{ActRow, Client};
+use crate::store::contract::{Client, OAuthActRow};
 
-/// Manages OAuth apps for an administrator.
+/// Manages OAuth clients for an administrator.
 pub async fn app(
     command: AppCommand,
     config: &Config,
@@ -22,17 +22,20 @@ pub async fn app(
     let store = Store::open(&config.database())?;
     match command {
         AppCommand::List => {
-            for line in table(&oauth::apps(&store).await?) {
+            for line in table(&oauth::clients(&store).await?) {
                 writeln!(out, "{line}")?;
             }
         }
         AppCommand::Approve { client_id } => {
-            let app = oauth::approve_app(&store, clock.now(), &client_id).await?;
-            tracing::info!("{:?} may ask everybody for: {}", app.name, app.scopes);
+            let client = oauth::approve_client(&store, clock.now(), &client_id).await?;
+            tracing::info!("{:?} may ask everybody for: {}", client.name, client.scopes);
         }
         AppCommand::Suspend { client_id } => {
-            let app = oauth::suspend_app(&store, clock.now(), &client_id).await?;
-            tracing::info!("{:?} serves its owner only; others' tokens of it have ended", app.name);
+            let client = oauth::suspend_client(&store, clock.now(), &client_id).await?;
+            tracing::info!(
+                "{:?} serves its owner only; others' tokens of it have ended",
+                client.name
+            );
         }
         AppCommand::Log { client_id } => {
             for row in oauth::acts(&store, &client_id).await? {
@@ -43,22 +46,22 @@ pub async fn app(
     Ok(())
 }
 
-fn table(apps: &[Client]) -> Vec<String> {
+fn table(clients: &[Client]) -> Vec<String> {
     let head = format!("{:<40} {:<9} {:<13} {:<40} NAME", "CLIENT ID", "STATE", "KIND", "SCOPES");
-    let rows = apps.iter().map(|app| {
+    let rows = clients.iter().map(|client| {
         format!(
             "{:<40} {:<9} {:<13} {:<40} {}",
-            app.client_id,
-            if app.is_approved { "approved" } else { "waiting" },
-            if app.secret.is_some() { "confidential" } else { "public" },
-            app.scopes.to_string(),
-            printable(&app.name),
+            client.client_id,
+            if client.is_approved { "approved" } else { "waiting" },
+            if client.secret.is_some() { "confidential" } else { "public" },
+            client.scopes.to_string(),
+            printable(&client.name),
         )
     });
     std::iter::once(head).chain(rows).collect()
 }
 
-fn line(row: &ActRow) -> String {
+fn line(row: &OAuthActRow) -> String {
     let who = |account: &Option<String>| account.clone().unwrap_or_else(|| "-".to_owned());
     let details = row.details.as_ref().map(ToString::to_string).unwrap_or_default();
     format!(

@@ -1,4 +1,4 @@
-//! How deploys are guarded, and how many revisions of a deployment are kept.
+//! Auto rollback of deploys, and how many revisions of a deployment are kept.
 
 use std::ops::RangeInclusive;
 
@@ -13,7 +13,7 @@ use super::ConfigError;
 pub struct Deploys {
     /// For how many seconds after a switch a host rolls back to the previous revision by itself if
     /// the new one turns out bad; 0: never.
-    pub guard_s: u32,
+    pub auto_rollback_s: u32,
     /// Maximum number of revisions of a deployment that can be rolled back to.
     pub kept_revisions: usize,
     /// Where images may come from: registries, or namespaces in them.
@@ -22,25 +22,25 @@ pub struct Deploys {
 
 /// Shorter, and a crash loop does not show in time; longer, and the old revision no longer says
 /// anything about the new one.
-const GUARD: RangeInclusive<u32> = 10..=86_400;
+const AUTO_ROLLBACK_S: RangeInclusive<u32> = 10..=86_400;
 
 /// At least the current and the previous one; at most what a document can list.
 const KEPT: RangeInclusive<usize> = 2..=50;
 
 impl Default for Deploys {
     fn default() -> Self {
-        Self { guard_s: 300, kept_revisions: 5, images: ImageAllowList::default() }
+        Self { auto_rollback_s: 300, kept_revisions: 5, images: ImageAllowList::default() }
     }
 }
 
 impl Deploys {
     pub(super) fn check(&self) -> Result<(), ConfigError> {
-        if self.guard_s != 0 && !GUARD.contains(&self.guard_s) {
+        if self.auto_rollback_s != 0 && !AUTO_ROLLBACK_S.contains(&self.auto_rollback_s) {
             return Err(ConfigError::Invalid(format!(
-                "[deploy] guard_s is {}; use {} to {}, or 0 for no guard",
-                self.guard_s,
-                GUARD.start(),
-                GUARD.end()
+                "[deploy] auto_rollback_s is {}; use {} to {}, or 0 for no auto rollback",
+                self.auto_rollback_s,
+                AUTO_ROLLBACK_S.start(),
+                AUTO_ROLLBACK_S.end()
             )));
         }
         if !KEPT.contains(&self.kept_revisions) {
@@ -62,8 +62,8 @@ mod tests {
     #[test]
     fn out_of_range_values_are_refused() {
         Deploys::default().check().unwrap();
-        Deploys { guard_s: 0, ..Deploys::default() }.check().unwrap();
-        assert!(Deploys { guard_s: 9, ..Deploys::default() }.check().is_err());
+        Deploys { auto_rollback_s: 0, ..Deploys::default() }.check().unwrap();
+        assert!(Deploys { auto_rollback_s: 9, ..Deploys::default() }.check().is_err());
         assert!(Deploys { kept_revisions: 1, ..Deploys::default() }.check().is_err());
         assert!(Deploys { kept_revisions: 51, ..Deploys::default() }.check().is_err());
     }

@@ -31,7 +31,7 @@ pub struct Config {
     pub api: Api,
     /// The listener for hosts.
     pub hosts: Hosts,
-    /// How deploys are guarded, and how many revisions are kept.
+    /// Auto rollback of deploys, and how many revisions are kept.
     pub deploy: Deploys,
     /// Limits other than rates.
     pub limits: Limits,

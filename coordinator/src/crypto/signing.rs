@@ -100,12 +100,12 @@ impl Keys {
 
 /// The key files, and the keys as last read.
 #[derive(Debug)]
-pub struct Keyring {
+pub struct SigningKeyring {
     directory: PathBuf,
     keys: ArcSwap<Keys>,
 }
 
-impl Keyring {
+impl SigningKeyring {
     /// The file of the first key.
     pub const FILE: &str = CURRENT;
 
@@ -191,7 +191,7 @@ mod tests {
     fn the_key_is_created_once_and_a_damaged_one_is_an_error() {
         let directory = tempfile::tempdir().unwrap();
         let kid = || {
-            let keyring = Keyring::open(directory.path())?;
+            let keyring = SigningKeyring::open(directory.path())?;
             Ok::<_, SigningKeyError>(keyring.keys().newest().public().kid.clone())
         };
         assert_eq!(kid().unwrap(), kid().unwrap());
@@ -206,7 +206,7 @@ mod tests {
     #[test]
     fn a_rotation_moves_each_host_in_two_steps() {
         let directory = tempfile::tempdir().unwrap();
-        let keyring = Keyring::open(directory.path()).unwrap();
+        let keyring = SigningKeyring::open(directory.path()).unwrap();
         let old = keyring.keys().newest().public().kid.clone();
         // Before: one key, which names itself.
         let keys = keyring.keys();
@@ -232,7 +232,10 @@ mod tests {
             assert!(matches!(keyring.retire(not_old), Err(SigningKeyError::NotOld(_))));
         }
         keyring.retire(&old[..12]).unwrap();
-        assert_eq!(Keyring::open(directory.path()).unwrap().keys().newest().public().kid, new);
+        assert_eq!(
+            SigningKeyring::open(directory.path()).unwrap().keys().newest().public().kid,
+            new
+        );
         assert!(keyring.keys().old().is_none());
         assert_eq!(keyring.keys().plan(None).signer.public().kid, new);
     }

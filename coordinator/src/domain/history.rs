@@ -146,8 +146,8 @@ mod tests {
     #[case::not_one_of_unknown_bytes("LUL", 3, Some(1))]
     #[case::while_the_new_one_is_under_way("LLF", 3, Some(2))]
     #[case::not_after_a_failure("LLF", 2, None)]
-    #[case::not_after_the_guard("LLG", 2, None)]
-    fn what_a_guard_puts_back(
+    #[case::not_after_an_auto_rollback("LLG", 2, None)]
+    fn what_an_auto_rollback_restores(
         #[case] letters: &str,
         #[case] current: u32,
         #[case] expected: Option<u32>,

@@ -103,7 +103,7 @@ impl<'a> Writer<'a> {
     /// Whether the auto-rollback window of `current` may still be open on its host; after that, the
     /// fallback would only make the document larger.
     fn is_watched(&self, deployment: &Deployment, current: &RevisionRecord) -> bool {
-        let seconds = self.services.config.deploy.guard_s;
+        let seconds = self.services.config.deploy.auto_rollback_s;
         let window = SignedDuration::from_secs(seconds.into()) + SLACK;
         let open = |since: Timestamp| self.now.duration_since(since) < window;
         let running = deployment.run == RunState::Running;
@@ -124,7 +124,7 @@ impl<'a> Writer<'a> {
             Err(error) if error.is_of_one() => {
                 tracing::error!(
                     host = %self.host.id, deployment = %id, error = %chain(&error),
-                    "a deploy has no automatic rollback: the revision to put back cannot be read"
+                    "a deploy has no auto rollback: the revision to return to cannot be read"
                 );
                 return Ok(None);
             }
@@ -134,13 +134,13 @@ impl<'a> Writer<'a> {
             tracing::warn!(
                 host = %self.host.id,
                 deployment = %id,
-                "a deploy has no automatic rollback: the host's document would be too large"
+                "a deploy has no auto rollback: the host's document would be too large"
             );
             return Ok(None);
         };
         self.room = room;
         let fallback = Fallback { revision: back.number, services };
-        Ok(Some(AutoRollback { seconds: self.services.config.deploy.guard_s, fallback }))
+        Ok(Some(AutoRollback { seconds: self.services.config.deploy.auto_rollback_s, fallback }))
     }
 
     /// The services of a revision, their environments sealed to the host, and the bytes of these.
@@ -196,8 +196,8 @@ impl<'a> Writer<'a> {
         service: ServiceName,
         sealed: &[u8],
     ) -> Result<Secret, DocumentError> {
-        let place = EncryptionContext::Environment(id, number, service);
-        let opened = self.services.vault.open_sealed(place, sealed);
+        let context = EncryptionContext::Environment(id, number, service);
+        let opened = self.services.vault.open_sealed(context, sealed);
         opened.map_err(|source| DocumentError::Vault { deployment: id, source })
     }
 }

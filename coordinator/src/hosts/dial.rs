@@ -11,20 +11,20 @@ use tokio::time::sleep;
 
 use crate::crypto::random::{self, Random};
 
-pub(super) const PLACES: usize = 32;
+pub(super) const PERMITS: usize = 32;
 /// How much each host adds to the time over which the first dials are spread.
 const SHARE: Duration = Duration::from_millis(5);
 /// Maximum of that time.
 const LONGEST: Duration = Duration::from_secs(10);
 
 pub(super) struct Dial {
-    places: Semaphore,
+    permits: Semaphore,
     random: Arc<dyn Random>,
 }
 
 impl Dial {
     pub(super) fn new(random: Arc<dyn Random>) -> Self {
-        Self { places: Semaphore::new(PLACES), random }
+        Self { permits: Semaphore::new(PERMITS), random }
     }
 
     /// Waits for a random moment, spread over the `hosts` that begin together.
@@ -35,9 +35,9 @@ impl Dial {
     }
 
     /// Waits for a permit, held until the host is connected.
-    pub(super) async fn place(&self) -> Option<SemaphorePermit<'_>> {
+    pub(super) async fn permit(&self) -> Option<SemaphorePermit<'_>> {
         // The semaphore is never closed; if it were, dialling without a permit would do no harm.
-        self.places.acquire().await.ok()
+        self.permits.acquire().await.ok()
     }
 }
 
@@ -59,7 +59,7 @@ mod tests {
             let (dial, log) = (Arc::clone(&dial), Arc::clone(&log));
             tokio::spawn(async move {
                 dial.spread(1_000).await;
-                let _place = dial.place().await;
+                let _permit = dial.permit().await;
                 {
                     let (times, now, most) = &mut *log.lock().unwrap();
                     times.push(began.elapsed());
@@ -73,7 +73,7 @@ mod tests {
         });
         futures_util::future::join_all(hosts).await;
         let (times, _, most) = &*log.lock().unwrap();
-        assert!(*most <= PLACES, "{most} at once");
+        assert!(*most <= PERMITS, "{most} at once");
         assert!(times.iter().all(|at| *at <= LONGEST));
         let busiest = (0..10)
             .map(|second| times.iter().filter(|at| at.as_secs() == second).count())

@@ -282,11 +282,11 @@ fn build(
     }
     let left_out = document_size::fit(&mut deployments, document_size::MAX_PAYLOAD);
     if left_out != LeftOut::default() {
-        let LeftOut { guards, images } = left_out;
+        let LeftOut { auto_rollbacks, images } = left_out;
         tracing::warn!(
-            host = %host.id, guards, images,
-            "the host's document has reached its size limit: some deploys have no guard, or old \
-             images are not protected"
+            host = %host.id, auto_rollbacks, images,
+            "the host's document has reached its size limit: some deploys have no auto \
+             rollback, or old images are not protected"
         );
     }
     let keys = services.keys.keys();

@@ -20,7 +20,7 @@ pub(super) const MAX_PAYLOAD: usize = (MAX_ENVELOPE - AROUND) / 4 * 3;
 /// What was left out.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct LeftOut {
-    pub(super) guards: usize,
+    pub(super) auto_rollbacks: usize,
     pub(super) images: usize,
 }
 
@@ -49,7 +49,7 @@ pub(super) fn fit(deployments: &mut [DeploymentSpec], most: usize) -> LeftOut {
             let before = length(deployment);
             deployment.auto_rollback = None;
             bytes -= before - length(deployment);
-            left_out.guards += 1;
+            left_out.auto_rollbacks += 1;
         }
         if bytes <= most {
             return left_out;
@@ -119,7 +119,7 @@ mod tests {
         key: &SealingKey,
         env: usize,
         images: usize,
-        guarded: bool,
+        watched: bool,
     ) -> DeploymentSpec {
         let id = DeploymentId::new(Uuid::from_u128(n));
         let plain = Secret::new("e".repeat(env));
@@ -149,7 +149,7 @@ mod tests {
             run: RunState::Suspended,
             domains: vec![domain()],
             services,
-            auto_rollback: guarded.then(|| Box::new(AutoRollback { seconds: 86_400, fallback })),
+            auto_rollback: watched.then(|| Box::new(AutoRollback { seconds: 86_400, fallback })),
             kept_images: vec![image().pinned(&digest()); images],
         }
     }
@@ -212,7 +212,7 @@ mod tests {
             let (_, key) = OpeningKey::generate().unwrap();
             let all: Vec<DeploymentSpec> = (0..)
                 .zip(shapes)
-                .map(|(n, (env, images, guarded))| desired(n, &key, env, images, guarded))
+                .map(|(n, (env, images, watched))| desired(n, &key, env, images, watched))
                 .collect();
             let most = length(&all) * per_cent / 100;
             let mut fitted = all.clone();
@@ -227,7 +227,7 @@ mod tests {
             prop_assert!(length(&fitted) <= most.max(length(&without)));
             prop_assert_eq!(left_out == LeftOut::default(), fitted == all);
             let no_images = fitted.iter().all(|one| one.kept_images.is_empty());
-            prop_assert!(left_out.guards == 0 || no_images);
+            prop_assert!(left_out.auto_rollbacks == 0 || no_images);
         }
     }
 }

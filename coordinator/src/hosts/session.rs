@@ -165,7 +165,7 @@ impl Session {
     ) -> Result<Never, SessionError> {
         let Self { state, dial, leases, host: id } = self;
         let dialled = read_host(state, *id).await?;
-        let place = dial.place().await;
+        let permit = dial.permit().await;
         let endpoint = Endpoint {
             host: *id,
             address: &dialled.address,
@@ -174,7 +174,7 @@ impl Session {
         };
         let now = state.clock.now();
         let connection = Connection::open(&state.ca, endpoint, &state.connections, now).await?;
-        drop(place);
+        drop(permit);
         budget.connected(Instant::now()).map_err(StreamError::from)?;
         let _registered = state.connections.register(&connection);
         *contact = Contact { since: Some(Instant::now()), ..Contact::default() };

@@ -17,7 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
 /// Changes that a slow watcher may lag behind; beyond that it reads its deployment again.
 const BACKLOG: usize = 256;
 
-/// Maximum watchers of one account, so that none takes the places of all.
+/// Maximum watchers of one account, so that none takes the permits of all.
 const PER_ACCOUNT: usize = 32;
 
 /// In-memory state about deployments. Losing it is harmless.
@@ -37,14 +37,14 @@ type Rollout = BTreeMap<ServiceName, Progress>;
 /// Number of watchers per account; those without have no entry.
 type Watching = Arc<Mutex<HashMap<AccountId, usize>>>;
 
-/// An account's place among its own watchers.
+/// One of the permits that an account has for its own watchers.
 #[derive(Debug)]
-struct OwnPlace {
+struct OwnPermit {
     watching: Watching,
     account: AccountId,
 }
 
-impl OwnPlace {
+impl OwnPermit {
     fn take(watching: &Watching, account: AccountId) -> Option<Self> {
         let mut counts = lock(watching);
         let count = counts.get(&account).copied().unwrap_or(0);
@@ -56,7 +56,7 @@ impl OwnPlace {
     }
 }
 
-impl Drop for OwnPlace {
+impl Drop for OwnPermit {
     fn drop(&mut self) {
         let mut counts = lock(&self.watching);
         match counts.get_mut(&self.account) {
@@ -73,8 +73,8 @@ impl Drop for OwnPlace {
 pub struct Watch {
     changes: broadcast::Receiver<DeploymentId>,
     id: DeploymentId,
-    _place: OwnedSemaphorePermit,
-    _own: OwnPlace,
+    _permit: OwnedSemaphorePermit,
+    _own: OwnPermit,
 }
 
 impl LiveStatus {
@@ -143,9 +143,9 @@ impl LiveStatus {
 
     /// Watches one deployment; `None` if the limit is reached, in all or for this account.
     pub fn watch(&self, account: AccountId, id: DeploymentId) -> Option<Watch> {
-        let own = OwnPlace::take(&self.watching, account)?;
-        let place = Arc::clone(&self.streams).try_acquire_owned().ok()?;
-        Some(Watch { changes: self.changed.subscribe(), id, _place: place, _own: own })
+        let own = OwnPermit::take(&self.watching, account)?;
+        let permit = Arc::clone(&self.streams).try_acquire_owned().ok()?;
+        Some(Watch { changes: self.changed.subscribe(), id, _permit: permit, _own: own })
     }
 }
 

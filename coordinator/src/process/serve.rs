@@ -142,7 +142,7 @@ impl Drop for Guest {
 /// Serves until `drain` is cancelled, then lets requests under way finish, for at most [`DRAIN`].
 pub async fn serve(listener: Listener, drain: CancellationToken) {
     let Listener { tcp, tls, router, connections, name, metrics, proxies } = listener;
-    let places = Arc::new(Semaphore::new(connections));
+    let permits = Arc::new(Semaphore::new(connections));
     let guests = Guests::default();
     // This machine's own programs and the proxies stand for many people.
     let most_of = |address: IpAddr| {
@@ -155,9 +155,9 @@ pub async fn serve(listener: Listener, drain: CancellationToken) {
         let accepted = tokio::select! {
             () = drain.cancelled() => break,
             Some(_) = open.join_next() => continue,
-            accepted = accept(&tcp, &places) => accepted,
+            accepted = accept(&tcp, &permits) => accepted,
         };
-        let (stream, peer, place) = match accepted {
+        let (stream, peer, permit) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
@@ -182,7 +182,7 @@ pub async fn serve(listener: Listener, drain: CancellationToken) {
         let present = metrics.connected(name);
         open.spawn(async move {
             connection(stream, peer, config, router, drain).await;
-            drop((place, guest, present));
+            drop((permit, guest, present));
         });
     }
     drop(tcp);
@@ -194,12 +194,12 @@ pub async fn serve(listener: Listener, drain: CancellationToken) {
 
 async fn accept(
     tcp: &TcpListener,
-    places: &Arc<Semaphore>,
+    permits: &Arc<Semaphore>,
 ) -> io::Result<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
-    let place = Arc::clone(places).acquire_owned().await.map_err(io::Error::other)?;
+    let permit = Arc::clone(permits).acquire_owned().await.map_err(io::Error::other)?;
     let (stream, peer) = tcp.accept().await?;
     stream.set_nodelay(true)?;
-    Ok((stream, peer, place))
+    Ok((stream, peer, permit))
 }
 
 async fn connection(

@@ -12,7 +12,7 @@ use buddo_runtime::error_chain::chain;
 use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 
 use crate::state::AppState;
-use crate::store::contract::{AuditChainState, Link};
+use crate::store::contract::{AuditChainState, ChainLink};
 use crate::store::{Store, StoreError};
 
 /// Entries deleted in one transaction.
@@ -20,7 +20,7 @@ const BATCH: u32 = 500;
 
 /// A chain link as people write it down: `SEQ:HASH`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Noted(pub Link);
+pub struct Noted(pub ChainLink);
 
 /// A text that is not a [`Noted`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -41,7 +41,7 @@ impl FromStr for Noted {
         let seq = seq.parse().map_err(|_| NotedError)?;
         let hash = HEXLOWER_PERMISSIVE.decode(hex.as_bytes()).map_err(|_| NotedError)?;
         let hash = hash.try_into().map_err(|_| NotedError)?;
-        Ok(Self(Link { seq, hash }))
+        Ok(Self(ChainLink { seq, hash }))
     }
 }
 
@@ -51,12 +51,12 @@ pub struct Checked {
     /// The state of the chain itself.
     pub state: AuditChainState,
     /// The first expected link that is missing or changed; `None`: all match.
-    pub unmet: Option<Link>,
+    pub unmet: Option<ChainLink>,
 }
 
 /// Verifies the whole chain, and that it still contains the expected links. One from before the
 /// anchor was pruned by age and proves nothing.
-pub async fn verify(store: &Store, expected: Vec<Link>) -> Result<Checked, StoreError> {
+pub async fn verify(store: &Store, expected: Vec<ChainLink>) -> Result<Checked, StoreError> {
     store
         .read_long(move |tables| {
             let state = tables.verify_audit_chain()?;
@@ -160,7 +160,7 @@ mod tests {
         let later = head(&another).await;
         assert_eq!(noted.0.seq, later.0.seq);
         assert_eq!(checked(&another, &[noted]).await.unmet, Some(noted.0));
-        let beyond = Noted(Link { seq: 99, ..noted.0 });
+        let beyond = Noted(ChainLink { seq: 99, ..noted.0 });
         assert_eq!(checked(&world, &[noted, beyond]).await.unmet, Some(beyond.0));
     }
 

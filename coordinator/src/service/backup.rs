@@ -18,7 +18,7 @@ use crate::crypto::vault::{Vault, VaultError};
 use crate::process::secret_file::{self, SecretFileError};
 use crate::service::hosts::epoch::{self, Raised};
 use crate::service::master_key::{self, AtRestError};
-use crate::store::contract::{AuditChainState, ClockMark, Link};
+use crate::store::contract::{AuditChainState, ChainLink, ClockMark};
 use crate::store::sqlite::snapshot;
 use crate::store::{Store, StoreError, Tables};
 
@@ -84,7 +84,7 @@ impl BackupError {
 }
 
 /// Writes a backup of `database` to `to`; returns the head of its audit chain.
-pub async fn back_up(database: &Path, to: &Path, now: Timestamp) -> Result<Link, BackupError> {
+pub async fn back_up(database: &Path, to: &Path, now: Timestamp) -> Result<ChainLink, BackupError> {
     if !database.exists() {
         return Err(BackupError::Nothing(database.display().to_string()));
     }

@@ -39,12 +39,12 @@ pub enum AtRestError {
     Vault(#[from] VaultError),
     /// One value cannot be read; the old key is kept until it can, or is gone.
     #[error(
-        "{place} cannot be decrypted, so the old key is kept; restore the master.key that it was \
+        "{context} cannot be decrypted, so the old key is kept; restore the master.key that it was \
          encrypted with, or let its owner replace it (destroy the app and create it again, enrol \
          one-time codes again)"
     )]
     Unreadable {
-        place: EncryptionContext,
+        context: EncryptionContext,
         #[source]
         source: VaultError,
     },
@@ -135,12 +135,12 @@ pub async fn settle(store: &Store, vault: &Arc<Vault>) -> Result<(), StoreError>
                 return Ok(());
             }
             for value in tables.sealed_otherwise(&vault.head(), u32::MAX)? {
-                match vault.renew(value.place, &value.sealed, true) {
+                match vault.renew(value.context, &value.sealed, true) {
                     Ok(Some(by)) => drop(tables.replace_sealed(&value, &by)?),
                     Ok(None) => {}
                     Err(error) => {
-                        let (place, error) = (value.place, chain(&error));
-                        tracing::error!(%place, error, "a secret is unreadable");
+                        let (context, error) = (value.context, chain(&error));
+                        tracing::error!(%context, error, "a secret is unreadable");
                     }
                 }
             }
@@ -225,11 +225,11 @@ pub(crate) fn renew(
 
 fn renew_one(
     vault: &Vault,
-    SealedValue { place, sealed }: &SealedValue,
+    SealedValue { context, sealed }: &SealedValue,
     first_form: bool,
 ) -> Result<Option<Vec<u8>>, AtRestError> {
-    let unreadable = |source| AtRestError::Unreadable { place: *place, source };
-    vault.renew(*place, sealed, first_form).map_err(unreadable)
+    let unreadable = |source| AtRestError::Unreadable { context: *context, source };
+    vault.renew(*context, sealed, first_form).map_err(unreadable)
 }
 
 #[cfg(test)]

@@ -35,8 +35,8 @@ pub(crate) async fn deploy(
             let mut envs = kept.clone();
             let of = |name: ServiceName| EncryptionContext::Environment(id, number, name);
             for (name, env) in &mut envs {
-                let place = EncryptionContext::Environment(id, current.number, *name);
-                let plain = vault.open_sealed(place, env).unwrap();
+                let context = EncryptionContext::Environment(id, current.number, *name);
+                let plain = vault.open_sealed(context, env).unwrap();
                 *env = vault.seal(of(*name), &plain).unwrap();
             }
             let internal = names.iter().map(|text| {

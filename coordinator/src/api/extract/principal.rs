@@ -23,13 +23,14 @@ use http::{Extensions, HeaderMap, Method};
 use crate::api::middleware::cross_site;
 use crate::api::middleware::rate_limit::{check, client_address, stamp};
 use crate::api::pages::cookie;
-use crate::api::problem::{self, ApiError, Kind};
+use crate::api::problem::{self, ApiError, ProblemKind};
 use crate::auth::access::policy::{self, Admitted, Denied, Rule};
 use crate::auth::access::{
-    self, AdminCheck, AppCheck, DeployCheck, MemberCheck, Presented, StreamAuthorization, Unknown,
+    self, AdminCheck, ClientCheck, DeployCheck, MemberCheck, Presented, StreamAuthorization,
+    Unknown,
 };
 use crate::auth::session::Session;
-use crate::auth::token::{Kind as TokenKind, PlainToken};
+use crate::auth::token::{PlainToken, PlainTokenKind};
 use crate::limits::shown::{Fingerprint, Who};
 use crate::limits::{Key, Limit, RateLimitStatus};
 use crate::service::admin::AdminError;
@@ -46,7 +47,7 @@ pub struct StreamPrincipal(pub StreamAuthorization);
 
 /// A principal that may read the profile.
 #[derive(Debug, Clone, Copy)]
-pub struct ProfilePrincipal(pub AppCheck);
+pub struct ProfilePrincipal(pub ClientCheck);
 
 /// A principal that acts directly in organisations and teams.
 #[derive(Debug, Clone, Copy)]
@@ -83,7 +84,7 @@ pub async fn gate(State(state): State<AppState>, mut request: Request, next: Nex
         extensions: request.extensions(),
         headers: request.headers(),
     };
-    let (admitted, standing) = match counted_admission(&state, rule, parts, path).await {
+    let (admitted, rate_limit) = match counted_admission(&state, rule, parts, path).await {
         Ok(admitted) => admitted,
         Err(refusal) => return refusal.into_response(),
     };
@@ -91,16 +92,16 @@ pub async fn gate(State(state): State<AppState>, mut request: Request, next: Nex
     match admitted {
         Admitted::Owner(session) => drop(extensions.insert(SessionPrincipal(session))),
         Admitted::Member(check) => drop(extensions.insert(MemberPrincipal(check))),
-        Admitted::App(check) => drop(extensions.insert(ProfilePrincipal(check))),
-        Admitted::Deploy(pass) => {
-            extensions.insert(DeployPrincipal(pass.check()));
-            extensions.insert(StreamPrincipal(pass));
+        Admitted::Client(check) => drop(extensions.insert(ProfilePrincipal(check))),
+        Admitted::Deploy(authorization) => {
+            extensions.insert(DeployPrincipal(authorization.check()));
+            extensions.insert(StreamPrincipal(authorization));
         }
         Admitted::Admin(check) => drop(extensions.insert(AdmittedAdmin(check))),
     }
     let answer = next.run(request).await;
     // If the handler counts, its answer says what is left of its limit.
-    if rule == Rule::OwnerCountedApart { answer } else { stamp(standing, answer) }
+    if rule == Rule::OwnerCountedApart { answer } else { stamp(rate_limit, answer) }
 }
 
 /// Admits and counts a request. A recently seen token is counted before it is looked up, so that a
@@ -139,11 +140,11 @@ async fn counted_admission(
         state.shown.note(presented, who);
     }
     let key = who.key(rule, path);
-    let standing = match counted {
-        Some((before, standing)) if before == key => standing,
+    let rate_limit = match counted {
+        Some((before, rate_limit)) if before == key => rate_limit,
         _ => check(limiters, limit, key)?,
     };
-    Ok((admitted, standing))
+    Ok((admitted, rate_limit))
 }
 
 /// The credential, as it is remembered. `None`: nothing that is looked up.
@@ -164,10 +165,10 @@ impl Who {
             Admitted::Owner(session) => Self::Account(session.account.id),
             Admitted::Member(check) => Self::Account(check.account()),
             Admitted::Admin(check) => Self::Account(check.session().account.id),
-            Admitted::App(check) => Self::Account(check.account()),
-            Admitted::Deploy(pass) => match pass.check().keys_of() {
+            Admitted::Client(check) => Self::Account(check.account()),
+            Admitted::Deploy(authorization) => match authorization.check().keys_of() {
                 Some(payer) => Self::Payer(payer),
-                None => Self::Account(pass.check().actor()),
+                None => Self::Account(authorization.check().actor()),
             },
         }
     }
@@ -177,9 +178,10 @@ impl Who {
     fn key(self, rule: Rule, path: &str) -> Key {
         match (self, rule) {
             (Self::Payer(payer), _) => Key::Keys(payer, path.into()),
-            (Self::Account(account), Rule::App(_) | Rule::Deploy(_) | Rule::OwnerCountedApart) => {
-                Key::Endpoint(account, path.into())
-            }
+            (
+                Self::Account(account),
+                Rule::Client(_) | Rule::Deploy(_) | Rule::OwnerCountedApart,
+            ) => Key::Endpoint(account, path.into()),
             (Self::Account(account), _) => Key::Account(account),
         }
     }
@@ -280,14 +282,14 @@ fn is_for(rule: Rule, presented: Presented<'_>) -> bool {
     match presented {
         Presented::Jwt(_) => takes_cookies(rule) || rule == Rule::Admin,
         Presented::Cookie(_) => takes_cookies(rule),
-        Presented::Access(_) => matches!(rule, Rule::App(_) | Rule::Deploy(_) | Rule::Member),
+        Presented::Access(_) => matches!(rule, Rule::Client(_) | Rule::Deploy(_) | Rule::Member),
         Presented::Key(_) => matches!(rule, Rule::Deploy(_)),
     }
 }
 
 /// The token of a browser's login.
 fn browser_session(headers: &HeaderMap) -> Option<PlainToken> {
-    cookie::read_as(headers, cookie::LOGIN, TokenKind::WebSession)
+    cookie::read_as(headers, cookie::LOGIN, PlainTokenKind::WebSession)
 }
 
 /// The bearer token of a request (RFC 6750, 2.1), if it has an `Authorization` header.
@@ -318,7 +320,7 @@ fn in_words(rule: Rule) -> String {
         Rule::Member => "send the JWT that POST /api/auth/login answers, or the access token of \
                          `buddo login`"
             .to_owned(),
-        Rule::App(scope) => format!(
+        Rule::Client(scope) => format!(
             "send an OAuth access token with the scope {scope}: `buddo login` gets one, \
              or an OAuth app by POST /api/oauth/token"
         ),
@@ -369,7 +371,7 @@ fn insufficient_scope(scope: &str) -> ApiError {
     challenge(problem::INSUFFICIENT_SCOPE, detail, &parameters)
 }
 
-fn challenge(kind: Kind, detail: String, parameters: &str) -> ApiError {
+fn challenge(kind: ProblemKind, detail: String, parameters: &str) -> ApiError {
     let value = format!(r#"Bearer realm="buddo"{parameters}"#);
     let value = HeaderValue::try_from(value).unwrap_or(HeaderValue::from_static("Bearer"));
     ApiError::new(kind, detail).with_header(WWW_AUTHENTICATE, value)

@@ -37,7 +37,7 @@ impl Default for BodyBudget {
 
 /// Middleware: passes the request on with its body in memory.
 pub(in crate::api) async fn arrive(
-    State(room): State<BodyBudget>,
+    State(budget): State<BodyBudget>,
     request: Request,
     next: Next,
 ) -> Response {
@@ -45,19 +45,19 @@ pub(in crate::api) async fn arrive(
         return next.run(request).await;
     }
     let (parts, body) = request.into_parts();
-    let read = timeout(PATIENCE, read(body, &room)).await.unwrap_or_else(|_| {
+    let read = timeout(PATIENCE, read(body, &budget)).await.unwrap_or_else(|_| {
         let detail = "the body did not arrive within 10 seconds; send it faster";
         Err(ApiError::new(problem::REQUEST_TIMEOUT, detail))
     });
     match read {
-        Ok((body, _room)) => next.run(Request::from_parts(parts, Body::from(body))).await,
+        Ok((body, _budget)) => next.run(Request::from_parts(parts, Body::from(body))).await,
         Err(refusal) => refusal.into_response(),
     }
 }
 
 async fn read(
     mut body: Body,
-    BodyBudget(room): &BodyBudget,
+    BodyBudget(budget): &BodyBudget,
 ) -> Result<(Bytes, Option<OwnedSemaphorePermit>), ApiError> {
     if body.size_hint().lower() > MAX_BODY as u64 {
         return Err(too_large());
@@ -77,7 +77,7 @@ async fn read(
         let missing = length.saturating_sub(FREE.max(whole.len()));
         if missing > 0 {
             let more = u32::try_from(missing).unwrap_or(u32::MAX);
-            let more = Arc::clone(room).try_acquire_many_owned(more).map_err(|_| full())?;
+            let more = Arc::clone(budget).try_acquire_many_owned(more).map_err(|_| full())?;
             match &mut held {
                 Some(held) => held.merge(more),
                 None => held = Some(more),
@@ -117,23 +117,23 @@ mod tests {
 
     #[tokio::test]
     async fn a_large_body_reserves_memory_and_releases_it() {
-        let room = BodyBudget::default();
-        let (bytes, held) = read(body(vec![FREE]), &room).await.unwrap();
+        let budget = BodyBudget::default();
+        let (bytes, held) = read(body(vec![FREE]), &budget).await.unwrap();
         assert_eq!((bytes.len(), held.is_none()), (FREE, true));
-        let (bytes, held) = read(body(vec![1000, FREE, 1000]), &room).await.unwrap();
+        let (bytes, held) = read(body(vec![1000, FREE, 1000]), &budget).await.unwrap();
         assert_eq!(bytes.len(), FREE + 2000);
-        assert_eq!(room.0.available_permits(), BUDGET - 2000);
+        assert_eq!(budget.0.available_permits(), BUDGET - 2000);
         drop(held);
-        assert_eq!(room.0.available_permits(), BUDGET);
+        assert_eq!(budget.0.available_permits(), BUDGET);
     }
 
     #[tokio::test]
     async fn a_body_over_budget_is_refused_and_a_small_one_is_not() {
-        let room = BodyBudget(Arc::new(Semaphore::new(10)));
-        let refusal = read(body(vec![FREE, 11]), &room).await.unwrap_err();
+        let budget = BodyBudget(Arc::new(Semaphore::new(10)));
+        let refusal = read(body(vec![FREE, 11]), &budget).await.unwrap_err();
         assert_eq!(status(&refusal), StatusCode::SERVICE_UNAVAILABLE);
-        assert_eq!(room.0.available_permits(), 10);
-        read(body(vec![FREE]), &room).await.unwrap();
+        assert_eq!(budget.0.available_permits(), 10);
+        read(body(vec![FREE]), &budget).await.unwrap();
     }
 
     #[tokio::test]

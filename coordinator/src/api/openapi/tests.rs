@@ -194,8 +194,8 @@ async fn each_operation_names_the_credentials_that_its_rule_takes() {
             }
             Rule::Owner | Rule::OwnerCountedApart => &["login", "session"],
             Rule::Member => &["login", "session", "oauth teams:manage"],
-            Rule::App(Scope::ProfileRead) => &["oauth profile:read"],
-            Rule::App(_) => panic!("{method} {path}: say which scope"),
+            Rule::Client(Scope::ProfileRead) => &["oauth profile:read"],
+            Rule::Client(_) => panic!("{method} {path}: say which scope"),
             Rule::Deploy(Right::Read) => &["oauth deploy:manage", "key deployments:read"],
             Rule::Deploy(Right::Write) => &["oauth deploy:manage", "key deployments:write"],
             Rule::Admin => &["login"],

@@ -21,7 +21,7 @@ use crate::api::extract::form::{ApiForm, ApiQuery};
 use crate::api::problem::ApiError;
 use crate::api::state::ApiState;
 use crate::auth::session::{self, Session, SessionError};
-use crate::auth::token::{Kind, PlainToken};
+use crate::auth::token::{PlainToken, PlainTokenKind};
 use crate::service::accounts::{self};
 use crate::state::AppState;
 
@@ -69,7 +69,7 @@ pub(super) async fn of_form(
 }
 
 fn token(headers: &HeaderMap) -> Option<PlainToken> {
-    cookie::read_as(headers, cookie::LOGIN, Kind::WebSession)
+    cookie::read_as(headers, cookie::LOGIN, PlainTokenKind::WebSession)
 }
 
 /// The login page of browsers
@@ -134,7 +134,7 @@ pub(crate) async fn log_in(
     };
     let seconds = crate::auth::token::jwt::LIFETIME.as_secs();
     let (token, set) =
-        cookie::set_as(cookie::LOGIN, Kind::WebSession, seconds, &*state.services.random);
+        cookie::set_as(cookie::LOGIN, PlainTokenKind::WebSession, seconds, &*state.services.random);
     accounts::log_in_browser(&state.services, &proved, caller, &token).await?;
     let mut answer = see_other(&errand.next, Some(set));
     answer.headers_mut().append(SET_COOKIE, cookie::known(&state.services, &proved.email));

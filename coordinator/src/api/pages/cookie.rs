@@ -10,7 +10,7 @@ use http::HeaderMap;
 use http::header::{COOKIE, HeaderValue};
 use subtle::ConstantTimeEq as _;
 
-use crate::auth::token::{Kind, PlainToken, device};
+use crate::auth::token::{PlainToken, PlainTokenKind, device};
 use crate::crypto::random::Random;
 use crate::domain::identity::Email;
 use crate::state::AppState;
@@ -27,11 +27,15 @@ pub(in crate::api) const DEVICE: &str = "__Host-buddo_device";
 
 /// The token in cookie `name`, if it is one of ours.
 pub(super) fn read(headers: &HeaderMap, name: &str) -> Option<PlainToken> {
-    read_as(headers, name, Kind::Session)
+    read_as(headers, name, PlainTokenKind::Session)
 }
 
 /// The token in cookie `name`, if it is one of this kind.
-pub(in crate::api) fn read_as(headers: &HeaderMap, name: &str, kind: Kind) -> Option<PlainToken> {
+pub(in crate::api) fn read_as(
+    headers: &HeaderMap,
+    name: &str,
+    kind: PlainTokenKind,
+) -> Option<PlainToken> {
     PlainToken::parse(kind, text(headers, name)?)
 }
 
@@ -50,13 +54,13 @@ pub(in crate::api) fn known(state: &AppState, email: &Email) -> HeaderValue {
 
 /// A new token and the header that sets it for `seconds`.
 pub(super) fn set(name: &str, seconds: i64, random: &dyn Random) -> (PlainToken, HeaderValue) {
-    set_as(name, Kind::Session, seconds, random)
+    set_as(name, PlainTokenKind::Session, seconds, random)
 }
 
 /// A new token of a kind and the header that sets it for `seconds`.
 pub(super) fn set_as(
     name: &str,
-    kind: Kind,
+    kind: PlainTokenKind,
     seconds: i64,
     random: &dyn Random,
 ) -> (PlainToken, HeaderValue) {

@@ -29,7 +29,7 @@ use crate::service::oauth::{self, DEVICE_CODE_LIFETIME, Decided, DeviceRequest};
 /// The code, in the link and from the form.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct Link {
+pub(crate) struct DeviceLink {
     /// The code that the device shows.
     #[serde(default)]
     #[param(example = "BCDF-GHJK")]
@@ -44,7 +44,7 @@ pub(crate) struct Link {
     path = "/device",
     operation_id = "device_page",
     tag = "pages",
-    params(Link),
+    params(DeviceLink),
     responses(
         (status = 200, body = String, content_type = "text/html", description = "The login page, the form for the code, or the decision"),
         (status = 404, body = String, content_type = "text/html", description = "The form for the code: no device waits with this one"),
@@ -53,7 +53,7 @@ pub(crate) struct Link {
 pub(crate) async fn show(
     State(state): State<ApiState>,
     headers: HeaderMap,
-    ApiQuery(link): ApiQuery<Link>,
+    ApiQuery(link): ApiQuery<DeviceLink>,
 ) -> Result<Response, ApiError> {
     let Some(session) = session::current(&state.services, &headers).await? else {
         return Ok(login::page(&state, &headers, &errand(&link.user_code)));

@@ -18,7 +18,9 @@ use crate::service::accounts::{self, AccountError};
 /// The token, in the link and in the form.
 #[derive(Debug, Deserialize, utoipa::IntoParams, ToSchema)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct Link {
+// Both forms of mailed links are published under one name.
+#[schema(as = Link)]
+pub(crate) struct EmailChangeLink {
     /// The token of the mail.
     #[schema(value_type = Option<String>)]
     #[param(value_type = Option<String>)]
@@ -33,12 +35,12 @@ pub(crate) struct Link {
     path = "/confirm-email-change",
     operation_id = "confirm_email_change_page",
     tag = "pages",
-    params(Link),
+    params(EmailChangeLink),
     responses((status = 200, body = String, content_type = "text/html", description = "The page with the button"))
 )]
 pub(crate) async fn show(
     State(state): State<ApiState>,
-    ApiQuery(link): ApiQuery<Link>,
+    ApiQuery(link): ApiQuery<EmailChangeLink>,
 ) -> Response {
     let token = link.token.as_ref().map_or("", Secret::expose);
     state.pages.render(StatusCode::OK, "email_change.html", context! { token }, None)
@@ -52,7 +54,7 @@ pub(crate) async fn show(
     path = "/confirm-email-change",
     operation_id = "confirm_email_change_form",
     tag = "pages",
-    request_body(content = Link, content_type = "application/x-www-form-urlencoded"),
+    request_body(content = EmailChangeLink, content_type = "application/x-www-form-urlencoded"),
     responses(
         (status = 200, body = String, content_type = "text/html", description = "It is done"),
         (status = 400, body = String, content_type = "text/html", description = "The link is not valid any more"),
@@ -60,7 +62,7 @@ pub(crate) async fn show(
 )]
 pub(crate) async fn confirm(
     State(state): State<ApiState>,
-    ApiForm(link): ApiForm<Link>,
+    ApiForm(link): ApiForm<EmailChangeLink>,
 ) -> Result<Response, ApiError> {
     let pages = &state.pages;
     let token = link.token.as_ref().map_or("", Secret::expose);

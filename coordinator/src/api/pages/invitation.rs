@@ -22,7 +22,7 @@ use crate::service::teams::{self, TeamError};
 /// The token in the link.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct Link {
+pub(crate) struct InvitationLink {
     /// The token of the mail.
     #[param(value_type = Option<String>)]
     token: Option<Secret>,
@@ -37,7 +37,7 @@ pub(crate) struct Link {
     operation_id = "invitation_page",
     tag = "pages",
     security((), ("session" = [])),
-    params(Link),
+    params(InvitationLink),
     responses(
         (status = 200, body = String, content_type = "text/html", description = "What it offers, and the button"),
         (status = 303, description = "Nobody is logged in: to the login page first"),
@@ -48,7 +48,7 @@ pub(crate) struct Link {
 pub(crate) async fn show(
     State(state): State<ApiState>,
     headers: HeaderMap,
-    ApiQuery(link): ApiQuery<Link>,
+    ApiQuery(link): ApiQuery<InvitationLink>,
 ) -> Result<Response, ApiError> {
     let token = link.token.unwrap_or_else(|| Secret::new(""));
     let Some(Browser { session, csrf }) = account::current(&state.services, &headers).await? else {

@@ -17,7 +17,7 @@ use crate::service::accounts::{self, AccountError};
 /// The token in the link.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct Link {
+pub(crate) struct ResetLink {
     /// The token of the mail.
     #[param(value_type = Option<String>)]
     token: Option<Secret>,
@@ -43,12 +43,12 @@ pub(crate) struct Choice {
     path = "/reset-password",
     operation_id = "reset_password_page",
     tag = "pages",
-    params(Link),
+    params(ResetLink),
     responses((status = 200, body = String, content_type = "text/html", description = "The page with the form"))
 )]
 pub(crate) async fn show(
     State(state): State<ApiState>,
-    ApiQuery(link): ApiQuery<Link>,
+    ApiQuery(link): ApiQuery<ResetLink>,
 ) -> Response {
     form(&state, StatusCode::OK, link.token.as_ref().map_or("", Secret::expose), None)
 }

@@ -18,14 +18,16 @@ use crate::service::accounts::{self, AccountError};
 /// The token, in the link and in the form.
 #[derive(Debug, Deserialize, utoipa::IntoParams, ToSchema)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct Link {
+// Both forms of mailed links are published under one name.
+#[schema(as = Link)]
+pub(crate) struct VerificationLink {
     /// The token of the mail.
     #[schema(value_type = Option<String>)]
     #[param(value_type = Option<String>)]
     token: Option<Secret>,
 }
 
-impl Link {
+impl VerificationLink {
     fn token(&self) -> &str {
         self.token.as_ref().map_or("", Secret::expose)
     }
@@ -39,12 +41,12 @@ impl Link {
     path = "/verify-email",
     operation_id = "verify_email_page",
     tag = "pages",
-    params(Link),
+    params(VerificationLink),
     responses((status = 200, body = String, content_type = "text/html", description = "The page with the button"))
 )]
 pub(crate) async fn show(
     State(state): State<ApiState>,
-    ApiQuery(link): ApiQuery<Link>,
+    ApiQuery(link): ApiQuery<VerificationLink>,
 ) -> Response {
     let values = context! { token => link.token() };
     state.pages.render(StatusCode::OK, "verify.html", values, None)
@@ -58,7 +60,7 @@ pub(crate) async fn show(
     path = "/verify-email",
     operation_id = "verify_email_form",
     tag = "pages",
-    request_body(content = Link, content_type = "application/x-www-form-urlencoded"),
+    request_body(content = VerificationLink, content_type = "application/x-www-form-urlencoded"),
     responses(
         (status = 200, body = String, content_type = "text/html", description = "It is done"),
         (status = 400, body = String, content_type = "text/html", description = "The link is not valid any more"),
@@ -66,7 +68,7 @@ pub(crate) async fn show(
 )]
 pub(crate) async fn confirm(
     State(state): State<ApiState>,
-    ApiForm(link): ApiForm<Link>,
+    ApiForm(link): ApiForm<VerificationLink>,
 ) -> Result<Response, ApiError> {
     let pages = &state.pages;
     match accounts::verify_email(&state.services, link.token()).await {

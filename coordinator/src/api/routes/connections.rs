@@ -15,7 +15,7 @@ use crate::api::extract::paging::{Listing, MOST};
 use crate::api::extract::principal::{LoginPrincipal, ProfilePrincipal};
 use crate::api::problem::{self, ApiError};
 use crate::api::state::ApiState;
-use crate::service::oauth::{self, AppError};
+use crate::service::oauth::{self, ClientError};
 use crate::state::AppState;
 use crate::store::contract::{Account, Connection};
 
@@ -66,7 +66,7 @@ async fn disconnect(
     LoginPrincipal(account): LoginPrincipal,
     app_id: Result<Path<String>, PathRejection>,
 ) -> Result<Json<Message>, ApiError> {
-    let Path(app_id) = app_id.map_err(|_| AppError::NotConnected)?;
+    let Path(app_id) = app_id.map_err(|_| ClientError::NotConnected)?;
     let name = oauth::disconnect(&state, account.id, &app_id).await?;
     Ok(Json(Message { message: format!("{name} is disconnected; its tokens have ended") }))
 }

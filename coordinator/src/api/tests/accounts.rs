@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::auth::token::api_key::ApiKeyText;
-use crate::auth::token::{Kind, PlainToken, jwt};
+use crate::auth::token::{PlainToken, PlainTokenKind, jwt};
 use crate::tasks::mail::{self, Mailer};
 use crate::testing::{PASSWORD, World};
 
@@ -141,7 +141,7 @@ async fn rfc6750_3_1_an_unknown_or_forged_token_is_invalid() {
         session: Uuid::from_u128(2),
     };
     let unknown_login = world.state.auth.jwt.issue(login, world.clock.now()).unwrap();
-    let unknown_access = PlainToken::generate(Kind::Access, random).into_secret();
+    let unknown_access = PlainToken::generate(PlainTokenKind::Access, random).into_secret();
     let unknown_key = ApiKeyText::generate(random).into_secret();
     // Signed with another key, over correct claims.
     let (claims, _) = jwt.rsplit_once('.').unwrap();

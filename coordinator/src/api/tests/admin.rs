@@ -480,8 +480,8 @@ async fn an_administrator_demoted_or_suspended_mid_request_is_refused() {
             service::drain(&two, host).await.err(),
             service::undrain(&two, host).await.err(),
             service::remove_host(&two, host).await.err(),
-            service::approve_app(&two, app).await.err(),
-            service::reject_app(&two, app).await.err(),
+            service::approve_client(&two, app).await.err(),
+            service::reject_client(&two, app).await.err(),
         ];
         for (n, error) in refused.iter().enumerate() {
             assert!(matches!(error, Some(AdminError::NotAdmin)), "{n}: {error:?}");

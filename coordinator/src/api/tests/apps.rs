@@ -65,7 +65,7 @@ async fn only_the_owner_edits_redirect_uris_and_a_new_one_needs_approval() {
     let path = path_of(&app, "");
     let approve = async || {
         let (store, now) = (&world.state.store, world.clock_now());
-        oauth::approve_app(store, now, text(&app["client_id"])).await.unwrap();
+        oauth::approve_client(store, now, text(&app["client_id"])).await.unwrap();
     };
     let edit = async |bearer: &str, uris: Value| {
         let body = json!({ "redirect_uris": uris });

@@ -193,7 +193,7 @@ async fn an_administrator_approves_and_suspends_an_app() {
     let app = app(&world, &jwt).await;
     let client_id = text(&app["client_id"]);
     let (store, now) = (&world.state.store, world.clock_now());
-    assert!(oauth::approve_app(store, now, client_id).await.unwrap().is_approved);
+    assert!(oauth::approve_client(store, now, client_id).await.unwrap().is_approved);
     let token = async |name: &str| {
         let code = code(&world, name, &app).await;
         let tokens = world.post("/api/oauth/token", "", redeem(&app, &code)).await.json();
@@ -201,13 +201,13 @@ async fn an_administrator_approves_and_suspends_an_app() {
     };
     let (own, others) = (token("one").await, token("two").await);
     assert_eq!(world.get("/api/deploy/apps", &others).await.status, 200);
-    oauth::suspend_app(store, now, client_id).await.unwrap();
+    oauth::suspend_client(store, now, client_id).await.unwrap();
     assert_eq!(world.get("/api/deploy/apps", &others).await.status, 401);
     assert_eq!(world.get("/api/deploy/apps", &own).await.status, 200);
     let public = world.get(&format!("/api/oauth/apps/{client_id}"), "").await.json();
     assert_eq!(public["app"]["is_approved"], false);
     for id in ["client_nobody", "buddo-cli"] {
-        let error = oauth::suspend_app(store, now, id).await.unwrap_err();
+        let error = oauth::suspend_client(store, now, id).await.unwrap_err();
         assert!(error.to_string().contains("app list"), "{error}");
     }
 }

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::keys::{key, own_team};
 use super::orgs::{org, team};
-use crate::auth::token::{Kind, PlainToken};
+use crate::auth::token::{PlainToken, PlainTokenKind};
 use crate::config::RateLimits;
 use crate::crypto::random::SystemRandom;
 use crate::testing::World;
@@ -126,7 +126,7 @@ async fn a_rate_limited_token_is_refused_without_a_database_read() {
     assert_eq!(reads(&world), before);
     // Nor do well-formed but unknown tokens, once an address has tried many.
     let made_up = || {
-        let token = PlainToken::generate(Kind::Access, &SystemRandom).into_secret();
+        let token = PlainToken::generate(PlainTokenKind::Access, &SystemRandom).into_secret();
         token.expose().to_owned()
     };
     for _ in 0..240 {

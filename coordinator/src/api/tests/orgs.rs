@@ -172,9 +172,9 @@ async fn an_invitation_never_lowers_a_role() {
     let accepted = world.post("/api/invitations/accept", &jwt, json!({ "token": token })).await;
     assert_eq!(accepted.status, 200, "{accepted:?}");
     assert_eq!(accepted.json()["role"], "org_admin");
-    let read = world.state.store.read(move |tables| tables.standing(id, team_id));
-    let standing: Result<_, StoreError> = read.await;
-    assert_eq!(standing.unwrap().unwrap().team_role, Some(TeamRole::Admin));
+    let read = world.state.store.read(move |tables| tables.membership(id, team_id));
+    let membership: Result<_, StoreError> = read.await;
+    assert_eq!(membership.unwrap().unwrap().team_role, Some(TeamRole::Admin));
 }
 
 #[tokio::test]

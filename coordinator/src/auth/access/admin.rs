@@ -18,7 +18,7 @@ impl AdminCheck {
         match principal {
             Principal::Login(session) if may_administer(&session.account) => Ok(Self(session)),
             Principal::Login(_) => Err(Denied::NotAdmin),
-            Principal::Browser(_) | Principal::App { .. } | Principal::Key(_) => {
+            Principal::Browser(_) | Principal::Client { .. } | Principal::Key(_) => {
                 Err(Denied::WrongKind)
             }
         }

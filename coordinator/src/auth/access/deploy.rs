@@ -40,7 +40,7 @@ impl DeployCheck {
     /// scope. `None`: these endpoints do not serve this kind of principal.
     pub(super) fn admit(principal: &Principal, right: Right) -> Option<Result<Self, &'static str>> {
         let (actor, reach, scope, has) = match principal {
-            Principal::App { account, scopes, is_cli, .. } => {
+            Principal::Client { account, scopes, is_cli, .. } => {
                 let reach = if *is_cli { Reach::Every } else { Reach::Own };
                 let scope = Scope::DeployManage;
                 (*account, reach, scope.as_str(), scopes.contains(scope))
@@ -94,7 +94,7 @@ impl DeployCheck {
     }
 
     /// Where a new deployment goes: the named team, or else the team of the key or the account.
-    pub fn place(
+    pub fn target(
         self,
         tables: &dyn Tables,
         named: Option<TeamId>,
@@ -103,8 +103,8 @@ impl DeployCheck {
             Reach::Key(_, team, _) => team,
             Reach::Own | Reach::Every => own_team(self.actor),
         });
-        let standing = self.in_team(tables, team, Right::Write)?;
-        Ok(DeployTarget { team, payer: standing.org.payer })
+        let membership = self.in_team(tables, team, Right::Write)?;
+        Ok(DeployTarget { team, payer: membership.org.payer })
     }
 
     /// The teams whose deployments may be listed: the named one, or all.
@@ -113,11 +113,11 @@ impl DeployCheck {
             (Some(team), _) | (None, Reach::Key(_, team, _)) => team,
             (None, Reach::Own) => own_team(self.actor),
             (None, Reach::Every) => {
-                let all = tables.standings_of(self.actor)?;
+                let all = tables.memberships_of(self.actor)?;
                 // What the role allows is decided here; the list is only where to look.
                 let may = |role| role >= Right::Read.role();
-                let all = all.into_iter().filter(|standing| standing.role().is_some_and(may));
-                return Ok(all.map(|standing| standing.team.id).collect());
+                let all = all.into_iter().filter(|membership| membership.role().is_some_and(may));
+                return Ok(all.map(|membership| membership.team.id).collect());
             }
         };
         self.in_team(tables, one, Right::Read)?;
@@ -140,9 +140,9 @@ impl DeployCheck {
         if !within || self.right < needs {
             return Err(Refused::NotYours);
         }
-        let standing = tables.standing(self.actor, team)?.ok_or(Refused::NotYours)?;
-        let role = standing.role().ok_or(Refused::NotYours)?;
-        if role < needs.role() { Err(Refused::TeamRole(needs.role())) } else { Ok(standing) }
+        let membership = tables.membership(self.actor, team)?.ok_or(Refused::NotYours)?;
+        let role = membership.role().ok_or(Refused::NotYours)?;
+        if role < needs.role() { Err(Refused::TeamRole(needs.role())) } else { Ok(membership) }
     }
 }
 

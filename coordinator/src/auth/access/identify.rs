@@ -9,7 +9,7 @@ use crate::auth::access_token;
 use crate::auth::authentication::Authentication;
 use crate::auth::session::{self, Session, SessionError};
 use crate::auth::token::api_key::ApiKeyText;
-use crate::auth::token::{Kind, PlainToken};
+use crate::auth::token::{PlainToken, PlainTokenKind};
 use crate::domain::identity::{HashedToken, KeyScopes, Scopes};
 use crate::store::StoreError;
 use crate::store::contract::{ApiKeyRow, Suspension};
@@ -58,11 +58,11 @@ pub enum Principal {
     Login(Session),
     /// An account, by the cookie of a browser.
     Browser(Session),
-    /// An app, on behalf of an account that allowed it.
-    App {
+    /// An OAuth client, on behalf of an account that allowed it.
+    Client {
         account: AccountId,
         scopes: Scopes,
-        /// Whether the app is Buddo's own command line.
+        /// Whether the client is Buddo's own command line.
         is_cli: bool,
         token: HashedToken,
     },
@@ -87,7 +87,7 @@ impl Principal {
     pub(super) fn credential(&self) -> Option<Credential> {
         match self {
             Self::Login(_) | Self::Browser(_) => None,
-            Self::App { token, .. } => Some(Credential::Access(*token)),
+            Self::Client { token, .. } => Some(Credential::Access(*token)),
             Self::Key(key) => Some(Credential::Key(key.token)),
         }
     }
@@ -118,7 +118,7 @@ pub async fn identify(
             session::session_of_browser(auth, token).await.map(Principal::Browser).map_err(void)
         }
         Presented::Access(text) => {
-            let token = PlainToken::parse(Kind::Access, text).ok_or_else(no_access)?;
+            let token = PlainToken::parse(PlainTokenKind::Access, text).ok_or_else(no_access)?;
             recognise(auth, Credential::Access(token.hashed())).await
         }
         Presented::Key(text) => {
@@ -139,7 +139,7 @@ pub(super) async fn recognise(
             let access = access_token::access(auth, token).await?.ok_or_else(no_access)?;
             serves(access.suspended)?;
             let is_cli = access.client_id == CLI_CLIENT_ID;
-            Ok(Principal::App { account: access.account, scopes: access.scopes, is_cli, token })
+            Ok(Principal::Client { account: access.account, scopes: access.scopes, is_cli, token })
         }
         Credential::Key(token) => {
             let Held { row, payer, suspended } = holding(auth, token).await?.ok_or_else(|| {
@@ -193,11 +193,12 @@ async fn holding(auth: &Authentication, hash: HashedToken) -> Result<Option<Held
             let found = tables.api_key_by_hash(&hash)?.filter(|row| now < row.expires_at);
             let Some(row) = found else { return Ok(None) };
             let Some(account) = tables.account(row.account)? else { return Ok(None) };
-            let standing = tables.standing(row.account, row.team)?;
-            let Some(standing) = standing.filter(|standing| standing.role().is_some()) else {
+            let membership = tables.membership(row.account, row.team)?;
+            let Some(membership) = membership.filter(|membership| membership.role().is_some())
+            else {
                 return Ok(None);
             };
-            Ok(Some(Held { row, payer: standing.org.payer, suspended: account.suspended }))
+            Ok(Some(Held { row, payer: membership.org.payer, suspended: account.suspended }))
         })
         .await
 }

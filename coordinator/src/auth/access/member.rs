@@ -28,7 +28,7 @@ pub struct OrgGrant {
 pub struct TeamGrant {
     actor: AccountId,
     role: TeamRole,
-    standing: Membership,
+    membership: Membership,
 }
 
 impl MemberCheck {
@@ -39,7 +39,7 @@ impl MemberCheck {
             Principal::Login(session) | Principal::Browser(session) => {
                 Some(Ok(Self { account: session.account.id }))
             }
-            Principal::App { account, scopes, .. } => {
+            Principal::Client { account, scopes, .. } => {
                 let scope = Scope::TeamsManage;
                 let has = scopes.contains(scope);
                 Some(if has { Ok(Self { account: *account }) } else { Err(scope.as_str()) })
@@ -77,12 +77,12 @@ impl MemberCheck {
         id: TeamId,
         needs: TeamRole,
     ) -> Result<TeamGrant, Refused> {
-        let standing = tables.standing(self.account, id)?.ok_or(Refused::NotFound)?;
-        let role = standing.role().ok_or(Refused::NotFound)?;
+        let membership = tables.membership(self.account, id)?.ok_or(Refused::NotFound)?;
+        let role = membership.role().ok_or(Refused::NotFound)?;
         if role < needs {
             return Err(Refused::TeamRole(needs));
         }
-        Ok(TeamGrant { actor: self.account, role, standing })
+        Ok(TeamGrant { actor: self.account, role, membership })
     }
 }
 
@@ -111,7 +111,7 @@ impl TeamGrant {
     }
 
     /// The team and the account's role in it.
-    pub fn standing(&self) -> &Membership {
-        &self.standing
+    pub fn membership(&self) -> &Membership {
+        &self.membership
     }
 }

@@ -15,7 +15,7 @@
 //! [`StreamAuthorization`], and repeats all checks before each part.
 
 mod admin;
-mod app;
+mod client;
 mod deploy;
 mod identify;
 mod member;
@@ -23,7 +23,7 @@ pub mod policy;
 mod stream_authorization;
 
 pub use admin::{AdminCheck, administers};
-pub use app::AppCheck;
+pub use client::ClientCheck;
 pub use deploy::{DeployCheck, DeployTarget};
 use identify::{Credential, recognise};
 pub use identify::{KeyHolder, Presented, Principal, Unknown, identify};

@@ -3,7 +3,7 @@
 //! The outcome of this table for every kind of principal is in the access snapshot of
 //! `api/tests/access`, which is reviewed with each change.
 
-use super::{AdminCheck, AppCheck, MemberCheck, Principal, Right, StreamAuthorization};
+use super::{AdminCheck, ClientCheck, MemberCheck, Principal, Right, StreamAuthorization};
 use crate::auth::session::Session;
 use crate::domain::identity::Scope;
 
@@ -19,9 +19,9 @@ pub enum Rule {
     OwnerCountedApart,
     /// The account acting directly: as [`Owner`](Self::Owner), or its command line.
     Member,
-    /// An app that was allowed this.
-    App(Scope),
-    /// An app that was allowed to deploy, or an API key.
+    /// An OAuth client that was allowed this.
+    Client(Scope),
+    /// An OAuth client that was allowed to deploy, or an API key.
     Deploy(Right),
     /// An administrator, by a login; the handler also requires a recent one with a one-time code.
     Admin,
@@ -36,8 +36,8 @@ pub enum Admitted {
     Owner(Session),
     /// [`Rule::Member`].
     Member(MemberCheck),
-    /// [`Rule::App`].
-    App(AppCheck),
+    /// [`Rule::Client`].
+    Client(ClientCheck),
     /// [`Rule::Deploy`].
     Deploy(StreamAuthorization),
     /// [`Rule::Admin`].
@@ -65,16 +65,15 @@ impl Rule {
                 Principal::Login(session) | Principal::Browser(session) => {
                     Some(Ok(Admitted::Owner(session)))
                 }
-                Principal::App { .. } | Principal::Key(_) => None,
+                Principal::Client { .. } | Principal::Key(_) => None,
             },
             Self::Member => MemberCheck::admit(&principal).map(|check| check.map(Admitted::Member)),
-            Self::App(scope) => {
-                AppCheck::admit(&principal, scope).map(|check| check.map(Admitted::App))
+            Self::Client(scope) => {
+                ClientCheck::admit(&principal, scope).map(|check| check.map(Admitted::Client))
             }
             Self::Admin => return AdminCheck::admit(principal).map(Admitted::Admin),
-            Self::Deploy(right) => {
-                StreamAuthorization::admit(&principal, right).map(|pass| pass.map(Admitted::Deploy))
-            }
+            Self::Deploy(right) => StreamAuthorization::admit(&principal, right)
+                .map(|admitted| admitted.map(Admitted::Deploy)),
         };
         admitted.ok_or(Denied::WrongKind)?.map_err(Denied::Scope)
     }
@@ -159,7 +158,7 @@ pub const TABLE: &[(&str, &str, Rule)] = &[
     // Connected apps.
     ("GET", "/api/user/connected-apps", Rule::Owner),
     ("DELETE", "/api/user/connected-apps/{app_id}", Rule::Owner),
-    ("GET", "/api/external/user", Rule::App(Scope::ProfileRead)),
+    ("GET", "/api/external/user", Rule::Client(Scope::ProfileRead)),
     // Organisations, teams, keys. The role in each is checked in the use case's transaction.
     ("GET", "/api/orgs", Rule::Member),
     ("POST", "/api/orgs", Rule::Member),

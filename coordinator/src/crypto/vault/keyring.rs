@@ -48,14 +48,14 @@ impl Key {
 
 /// The content of the file.
 #[derive(Clone)]
-pub(super) struct Keyring {
+pub(super) struct MasterKeyring {
     pub(super) current: Key,
     /// The previous key, while values encrypted with it may be left.
     pub(super) old: Option<Key>,
     fingerprints: Bytes,
 }
 
-impl Keyring {
+impl MasterKeyring {
     pub(super) fn generate(random: &dyn Random) -> Result<Self, VaultError> {
         let fingerprints = Zeroizing::new(random::bytes::<32>(random));
         Ok(Self { current: Key::generate(random)?, old: None, fingerprints })
@@ -82,13 +82,13 @@ impl Keyring {
         let (mut current, mut old, mut fingerprints) = (None, None, None);
         for line in lines.lines().map(str::trim).filter(|line| !line.is_empty()) {
             let (name, key) = line.split_once(' ').ok_or(VaultError::Key)?;
-            let place = match name {
+            let slot = match name {
                 "current" => &mut current,
                 "old" => &mut old,
                 "fingerprints" => &mut fingerprints,
                 _ => return Err(VaultError::Key),
             };
-            if place.replace(decode(key)?).is_some() {
+            if slot.replace(decode(key)?).is_some() {
                 return Err(VaultError::Key);
             }
         }
@@ -127,13 +127,13 @@ mod tests {
     #[test]
     fn a_key_file_round_trips_and_an_old_one_keeps_its_fingerprints() {
         let first = Secret::new(BASE64.encode([7; 32]));
-        let old = Keyring::parse(&first).unwrap();
+        let old = MasterKeyring::parse(&first).unwrap();
         let rotated = old.rotated(&SystemRandom).unwrap();
-        let read = Keyring::parse(&rotated.to_text()).unwrap();
+        let read = MasterKeyring::parse(&rotated.to_text()).unwrap();
         assert_eq!(read.old.as_ref().unwrap().id, old.current.id);
         assert_ne!(read.current.id, old.current.id);
         assert_eq!(read.fingerprints, old.fingerprints);
-        let settled = Keyring::parse(&read.settled().to_text()).unwrap();
+        let settled = MasterKeyring::parse(&read.settled().to_text()).unwrap();
         assert!(settled.old.is_none() && settled.current.id == rotated.current.id);
         assert_eq!(settled.fingerprints, old.fingerprints);
     }
@@ -150,7 +150,7 @@ mod tests {
             format!("{HEADER}\ncurrent {key}\nfingerprints {key}\nmore {key}\n"),
             format!("{HEADER}\ncurrent {}\nfingerprints {key}\n", &key[1..]),
         ] {
-            assert!(Keyring::parse(&Secret::new(&*text)).is_err(), "{text}");
+            assert!(MasterKeyring::parse(&Secret::new(&*text)).is_err(), "{text}");
         }
     }
 }

@@ -26,7 +26,7 @@ use buddo_shared::model::secret::Secret;
 use data_encoding::HEXLOWER;
 use zeroize::Zeroizing;
 
-use self::keyring::{Key, Keyring};
+use self::keyring::{Key, MasterKeyring};
 use crate::crypto::random::Random;
 use crate::domain::encryption::{EncryptionContext, FORM, HEAD, KEY_ID};
 use crate::process::secret_file::{self, SecretFileError};
@@ -59,7 +59,7 @@ pub struct Vault {
 
 /// The keys as last read.
 struct Held {
-    ring: Keyring,
+    ring: MasterKeyring,
     /// Keys that the file held earlier: values read back then are opened with them.
     past: Vec<Key>,
     stamp: Stamp,
@@ -77,7 +77,7 @@ impl std::fmt::Debug for Vault {
 impl Vault {
     /// Reads the key file, or creates it.
     pub fn open(path: &Path, random: &dyn Random) -> Result<Self, VaultError> {
-        let make = || Ok(Keyring::generate(random)?.to_text());
+        let make = || Ok(MasterKeyring::generate(random)?.to_text());
         secret_file::read_or_create::<VaultError>(path, make)?;
         Self::open_existing(path)
     }
@@ -91,21 +91,21 @@ impl Vault {
 
     /// Encrypts `plain` for its context. Call it within the transaction that stores it, or
     /// [`seal_again`](Self::seal_again) there.
-    pub fn seal(&self, place: EncryptionContext, plain: &Secret) -> Result<Vec<u8>, VaultError> {
+    pub fn seal(&self, context: EncryptionContext, plain: &Secret) -> Result<Vec<u8>, VaultError> {
         self.refresh()?;
-        seal(&self.held.load().ring.current, place, plain)
+        seal(&self.held.load().ring.current, context, plain)
     }
 
     /// Re-encrypts what was encrypted before the transaction that stores it, if the master key was
     /// rotated in between: the rotation may have ended, and its old key be gone.
     pub fn seal_again(
         &self,
-        place: EncryptionContext,
+        context: EncryptionContext,
         plain: &Secret,
         sealed: Vec<u8>,
     ) -> Result<Vec<u8>, VaultError> {
         self.refresh()?;
-        if sealed.starts_with(&self.head()) { Ok(sealed) } else { self.seal(place, plain) }
+        if sealed.starts_with(&self.head()) { Ok(sealed) } else { self.seal(context, plain) }
     }
 
     /// A keyed hash, to compare texts that may contain secrets without keeping them. It survives
@@ -121,7 +121,7 @@ impl Vault {
     /// Decrypts what [`seal`](Self::seal) made for this context.
     pub fn open_sealed(
         &self,
-        place: EncryptionContext,
+        context: EncryptionContext,
         sealed: &[u8],
     ) -> Result<Secret, VaultError> {
         let (head, _) = sealed.split_first_chunk::<HEAD>().ok_or(VaultError::Open)?;
@@ -130,14 +130,14 @@ impl Vault {
             return Err(VaultError::Open);
         }
         let cipher = self.cipher(id)?;
-        open(&cipher, sealed, HEAD, &place.bound(head))
+        open(&cipher, sealed, HEAD, &context.bound(head))
     }
 
     /// The value under the current key; `None`: it already is. `first_form`: whether the first
     /// format is accepted.
     pub fn renew(
         &self,
-        place: EncryptionContext,
+        context: EncryptionContext,
         sealed: &[u8],
         first_form: bool,
     ) -> Result<Option<Vec<u8>>, VaultError> {
@@ -145,12 +145,12 @@ impl Vault {
             return Ok(None);
         }
         let plain = if sealed.starts_with(&FORM) || !first_form {
-            self.open_sealed(place, sealed)?
+            self.open_sealed(context, sealed)?
         } else {
             let (id, _) = sealed.split_first_chunk::<KEY_ID>().ok_or(VaultError::Open)?;
-            open(&self.cipher(id)?, sealed, KEY_ID, place.owner().as_bytes())?
+            open(&self.cipher(id)?, sealed, KEY_ID, context.owner().as_bytes())?
         };
-        self.seal(place, &plain).map(Some)
+        self.seal(context, &plain).map(Some)
     }
 
     /// The prefix of every value under the current key.
@@ -202,10 +202,10 @@ impl Vault {
 
     /// Encrypts in the first format, as earlier versions did.
     #[cfg(test)]
-    pub(crate) fn seal_first_form(&self, place: EncryptionContext, plain: &Secret) -> Vec<u8> {
+    pub(crate) fn seal_first_form(&self, context: EncryptionContext, plain: &Secret) -> Vec<u8> {
         let held = self.held.load();
         let mut text = plain.expose().as_bytes().to_vec();
-        let bound = Aad::from(place.owner().as_bytes());
+        let bound = Aad::from(context.owner().as_bytes());
         let cipher = held.ring.current.cipher().unwrap();
         let nonce = cipher.seal_in_place_append_tag(bound, &mut text).unwrap();
         [&held.ring.current.id[..], nonce.as_ref(), &text].concat()
@@ -243,10 +243,10 @@ impl Held {
     }
 }
 
-fn read(path: &Path) -> Result<(Keyring, Stamp), VaultError> {
+fn read(path: &Path) -> Result<(MasterKeyring, Stamp), VaultError> {
     // The stamp first: a file replaced in between is read again.
     let stamp = stamp(path)?;
-    Ok((Keyring::parse(&secret_file::read(path)?)?, stamp))
+    Ok((MasterKeyring::parse(&secret_file::read(path)?)?, stamp))
 }
 
 fn stamp(path: &Path) -> Result<Stamp, SecretFileError> {
@@ -255,12 +255,12 @@ fn stamp(path: &Path) -> Result<Stamp, SecretFileError> {
     Ok((file.dev(), file.ino(), file.mtime(), file.mtime_nsec()))
 }
 
-fn seal(key: &Key, place: EncryptionContext, plain: &Secret) -> Result<Vec<u8>, VaultError> {
+fn seal(key: &Key, context: EncryptionContext, plain: &Secret) -> Result<Vec<u8>, VaultError> {
     let head = [&FORM[..], &key.id].concat();
     let mut text = plain.expose().as_bytes().to_vec();
     let nonce = key
         .cipher()?
-        .seal_in_place_append_tag(Aad::from(place.bound(&head)), &mut text)
+        .seal_in_place_append_tag(Aad::from(context.bound(&head)), &mut text)
         .map_err(|_| VaultError::Seal)?;
     Ok([&head, nonce.as_ref().as_slice(), &text].concat())
 }

@@ -38,8 +38,8 @@ fn opens_only_in_its_context_and_under_its_key() {
         env_of(1, 1, "db"),
         EncryptionContext::TotpSecret(AccountId::new(id(1))),
     ];
-    for place in elsewhere {
-        assert!(matches!(vault.open_sealed(place, &sealed), Err(VaultError::Open)), "{place}");
+    for context in elsewhere {
+        assert!(matches!(vault.open_sealed(context, &sealed), Err(VaultError::Open)), "{context}");
     }
     let (_other_directory, other) = self::vault();
     assert!(matches!(other.open_sealed(env(1, 1), &sealed), Err(VaultError::OtherKey)));

@@ -95,7 +95,7 @@ fn content_is_what_a_container_is_started_and_judged_by() {
 
 /// An act on a deployment of several services.
 #[derive(Debug, Clone)]
-enum Act {
+enum HistoryStep {
     /// Everything starts again, tags resolved again.
     Restart,
     /// To another host.
@@ -112,16 +112,16 @@ enum Act {
     GiveUp,
 }
 
-fn act() -> impl Generator<Value = Act> {
+fn act() -> impl Generator<Value = HistoryStep> {
     let name = || 0..NAMES.len();
     prop_oneof![
-        1 => Just(Act::Restart),
-        1 => Just(Act::Move),
-        4 => prop::collection::vec((name(), 0..4u8), 1..3).prop_map(Act::Change),
-        1 => (1..NAMES.len()).prop_map(Act::Remove),
-        4 => any::<Index>().prop_map(Act::Rollback),
-        4 => (name(), 0..3u32).prop_map(|(name, n)| Act::Resolve(name, n)),
-        1 => Just(Act::GiveUp),
+        1 => Just(HistoryStep::Restart),
+        1 => Just(HistoryStep::Move),
+        4 => prop::collection::vec((name(), 0..4u8), 1..3).prop_map(HistoryStep::Change),
+        1 => (1..NAMES.len()).prop_map(HistoryStep::Remove),
+        4 => any::<Index>().prop_map(HistoryStep::Rollback),
+        4 => (name(), 0..3u32).prop_map(|(name, n)| HistoryStep::Resolve(name, n)),
+        1 => Just(HistoryStep::GiveUp),
     ]
 }
 
@@ -163,13 +163,13 @@ proptest! {
             let number = current.number.next().unwrap();
             let of = specs(&current.services);
             let (next, all) = match &act {
-                Act::Restart => {
+                HistoryStep::Restart => {
                     let again = current.again(number, at);
                     let services = again.services.unresolved();
                     (RevisionRecord { services, ..again }, true)
                 }
-                Act::Move => (current.again(number, at), true),
-                Act::Change(changes) => {
+                HistoryStep::Move => (current.again(number, at), true),
+                HistoryStep::Change(changes) => {
                     let mut asked: BTreeMap<_, _> =
                         current.services.unresolved().iter().map(|s| (s.name, s.clone())).collect();
                     for &(name, n) in changes {
@@ -188,7 +188,7 @@ proptest! {
                         asked.instead_of(&specs(&asked.services), (&current, &of), number, at);
                     (next, current.failure.is_some())
                 }
-                Act::Remove(name) => {
+                HistoryStep::Remove(name) => {
                     let name: ServiceName = NAMES[*name].parse().unwrap();
                     let left = current.services.iter().skip(1).filter(|s| s.name != name);
                     let public = current.services.public().clone();
@@ -198,7 +198,7 @@ proptest! {
                         asked.instead_of(&specs(&asked.services), (&current, &of), number, at);
                     (next, current.failure.is_some())
                 }
-                Act::Rollback(index) => {
+                HistoryStep::Rollback(index) => {
                     let source = &history[index.index(history.len())];
                     if !source.past().can_return() {
                         continue;
@@ -210,7 +210,7 @@ proptest! {
                     }
                     (next, current.failure.is_some())
                 }
-                Act::Resolve(name, n) => {
+                HistoryStep::Resolve(name, n) => {
                     let name: ServiceName = NAMES[*name].parse().unwrap();
                     let Some(found) = current.services.get(name) else { continue };
                     // As the database does it: for all revisions with this content, once.
@@ -224,7 +224,7 @@ proptest! {
                     }
                     continue;
                 }
-                Act::GiveUp => {
+                HistoryStep::GiveUp => {
                     history.last_mut().unwrap().failure = Some(Failure::new("x", "x", "x"));
                     continue;
                 }

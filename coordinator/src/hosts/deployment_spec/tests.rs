@@ -15,7 +15,7 @@ fn with_env(bytes: usize) -> CreateDeployment {
 }
 
 #[tokio::test]
-async fn a_first_deploy_has_no_guard() {
+async fn a_first_deploy_has_no_auto_rollback() {
     let mut story = Story::begin().await;
     let first = story.desired().await;
     assert_eq!((first.auto_rollback, first.kept_images), (None, vec![]));
@@ -25,7 +25,7 @@ async fn a_first_deploy_has_no_guard() {
 }
 
 #[tokio::test]
-async fn a_new_revisions_guard_contains_the_whole_fallback() {
+async fn a_new_revisions_auto_rollback_contains_the_whole_fallback() {
     let mut story = Story::of(World::new(), with_env(5)).await;
     story.goes_live(1).await;
     story.restart().await;
@@ -43,7 +43,7 @@ async fn a_new_revisions_guard_contains_the_whole_fallback() {
 }
 
 #[tokio::test]
-async fn an_expired_guard_is_dropped_from_the_document() {
+async fn an_expired_auto_rollback_is_dropped_from_the_document() {
     let mut story = Story::begin().await;
     story.goes_live(1).await;
     story.restart().await;
@@ -57,8 +57,8 @@ async fn an_expired_guard_is_dropped_from_the_document() {
 }
 
 #[tokio::test]
-async fn a_guard_can_be_turned_off_and_a_stopped_app_has_none() {
-    let off = World::with(|config| config.deploy.guard_s = 0);
+async fn auto_rollback_can_be_turned_off_and_a_stopped_app_has_none() {
+    let off = World::with(|config| config.deploy.auto_rollback_s = 0);
     let mut story = Story::of(off, request("my-app")).await;
     story.goes_live(1).await;
     story.restart().await;
@@ -98,23 +98,23 @@ async fn the_same_state_makes_the_same_document() {
 }
 
 #[tokio::test]
-async fn guards_stay_within_the_document_size_limit() {
+async fn auto_rollbacks_stay_within_the_document_size_limit() {
     let mut story = Story::of(World::new(), with_env(1000)).await;
     story.goes_live(1).await;
     story.restart().await;
     let deployment = story.stored().await;
     let (services, host) = (story.world.state.clone(), story.host);
     let store = services.store.clone();
-    let guards = store
+    let auto_rollbacks = store
         .read(move |tables| {
             let host = tables.host(host)?.ok_or(DocumentError::Unknown)?;
             let mut writer = Writer::new(tables, &services, &host, services.clock.now());
             writer.room = 2500;
-            let guarded = (0..4).map(|_| Ok(writer.desired(&deployment)?.auto_rollback.is_some()));
-            guarded.collect::<Result<Vec<bool>, DocumentError>>()
+            let watched = (0..4).map(|_| Ok(writer.desired(&deployment)?.auto_rollback.is_some()));
+            watched.collect::<Result<Vec<bool>, DocumentError>>()
         })
         .await;
-    assert_eq!(guards.unwrap(), [true, true, false, false]);
+    assert_eq!(auto_rollbacks.unwrap(), [true, true, false, false]);
 }
 
 #[tokio::test]

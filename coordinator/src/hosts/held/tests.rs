@@ -183,7 +183,7 @@ async fn fm_64_an_app_with_an_unreadable_revision_can_be_destroyed() {
 }
 
 #[tokio::test]
-async fn fm_64_only_the_unreadable_guard_is_left_out() {
+async fn fm_64_only_the_unreadable_auto_rollback_is_left_out() {
     let mut story = Story::of(World::new(), with_env("my-app")).await;
     story.goes_live(1).await;
     story.restart().await;

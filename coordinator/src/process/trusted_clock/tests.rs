@@ -11,7 +11,7 @@ fn host(n: u128) -> HostId {
     HostId::new(Uuid::from_u128(n))
 }
 
-fn keeper() -> (Arc<ManualClock>, Timekeeper) {
+fn timekeeper() -> (Arc<ManualClock>, Timekeeper) {
     let clock = Arc::new(ManualClock::at("2026-05-21T10:00:00Z".parse().unwrap()));
     let time = Timekeeper::new(clock.clone());
     (clock, time)
@@ -20,7 +20,7 @@ fn keeper() -> (Arc<ManualClock>, Timekeeper) {
 #[test]
 fn fm_10_elapsed_time_is_trusted_and_a_jump_either_way_is_not() {
     for jump in [DAYS, -DAYS, SignedDuration::from_mins(11), SignedDuration::from_hours(8766)] {
-        let (clock, time) = keeper();
+        let (clock, time) = timekeeper();
         clock.advance(SignedDuration::from_hours(400 * 24));
         time.check().unwrap();
         clock.jump(MINUTE);
@@ -41,7 +41,7 @@ fn fm_10_elapsed_time_is_trusted_and_a_jump_either_way_is_not() {
 
 #[test]
 fn a_clock_is_trusted_after_an_hour_without_a_further_jump() {
-    let (clock, time) = keeper();
+    let (clock, time) = timekeeper();
     clock.jump(DAYS);
     assert!(time.check().is_err());
     clock.advance(SignedDuration::from_mins(59));
@@ -61,7 +61,7 @@ fn a_clock_is_trusted_after_an_hour_without_a_further_jump() {
 
 #[test]
 fn a_majority_of_hosts_can_confirm_the_clock_and_one_alone_cannot() {
-    let (clock, time) = keeper();
+    let (clock, time) = timekeeper();
     time.set_hosts(3);
     clock.jump(DAYS);
     assert!(time.check().is_err());
@@ -78,7 +78,7 @@ fn a_majority_of_hosts_can_confirm_the_clock_and_one_alone_cannot() {
 
 #[test]
 fn host_answers_before_a_jump_do_not_count() {
-    let (clock, time) = keeper();
+    let (clock, time) = timekeeper();
     time.set_hosts(1);
     assert!(!time.heard(host(1), clock.now()));
     clock.jump(DAYS);
@@ -91,7 +91,7 @@ fn host_answers_before_a_jump_do_not_count() {
 
 #[test]
 fn an_administrator_can_confirm_only_a_past_jump() {
-    let (clock, time) = keeper();
+    let (clock, time) = timekeeper();
     time.confirmed(clock.now());
     clock.jump(DAYS);
     assert!(time.check().is_err());
@@ -110,7 +110,7 @@ fn an_administrator_can_confirm_only_a_past_jump() {
 #[test]
 fn at_start_the_clock_is_trusted_within_an_hour_of_the_last_time_seen() {
     for (away, believed) in [(59, true), (61, false), (3 * 24 * 60, false), (-61, false)] {
-        let (clock, time) = keeper();
+        let (clock, time) = timekeeper();
         let seen = clock.now() - SignedDuration::from_mins(away);
         time.resume(seen);
         assert_eq!(time.check().is_ok(), believed, "{away} min");
@@ -125,7 +125,7 @@ proptest! {
     fn no_sequence_of_jumps_is_trusted_unconfirmed(
         steps in prop::collection::vec((0..50_i64, -100_000..100_000_i64), 1..30),
     ) {
-        let (clock, time) = keeper();
+        let (clock, time) = timekeeper();
         let begun = clock.now();
         let (mut passed, mut looks) = (SignedDuration::ZERO, 0);
         for (minutes, jump) in steps {

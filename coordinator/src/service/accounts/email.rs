@@ -4,7 +4,7 @@
 use super::AccountError;
 use super::proof::{self, Repeated};
 use crate::auth::session::Session;
-use crate::auth::token::{Kind, PlainToken};
+use crate::auth::token::{PlainToken, PlainTokenKind};
 use crate::domain::identity::Email;
 use crate::state::AppState;
 use crate::store::contract::{AccountAct, MailKind, Purpose};
@@ -49,7 +49,7 @@ pub async fn change_email(
 
 /// Uses the link mailed to the new address.
 pub async fn confirm_email_change(state: &AppState, token: &str) -> Result<(), AccountError> {
-    let token = PlainToken::parse(Kind::EmailChange, token.trim());
+    let token = PlainToken::parse(PlainTokenKind::EmailChange, token.trim());
     let hash = token.ok_or(AccountError::SpentLink)?.hashed();
     let now = state.clock.now();
     state

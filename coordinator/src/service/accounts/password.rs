@@ -16,7 +16,7 @@ use super::proof::{self, Repeated};
 use super::{AccountError, hints};
 use crate::auth::password::Password;
 use crate::auth::session::Session;
-use crate::auth::token::{Kind, PlainToken};
+use crate::auth::token::{PlainToken, PlainTokenKind};
 use crate::domain::identity::Email;
 use crate::state::AppState;
 use crate::store::contract::{Account, AccountAct, MailKind, MailedLink, Purpose};
@@ -75,7 +75,7 @@ pub async fn reset_password(
     token: &str,
     password: Secret,
 ) -> Result<(), AccountError> {
-    let token = PlainToken::parse(Kind::PasswordReset, token.trim());
+    let token = PlainToken::parse(PlainTokenKind::PasswordReset, token.trim());
     let hash = token.ok_or(AccountError::SpentLink)?.hashed();
     let now = state.clock.now();
     let found: Result<Option<Account>, AccountError> = state

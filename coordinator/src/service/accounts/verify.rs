@@ -3,14 +3,14 @@
 use buddo_shared::model::id::AccountId;
 
 use super::AccountError;
-use crate::auth::token::{Kind, PlainToken};
+use crate::auth::token::{PlainToken, PlainTokenKind};
 use crate::state::AppState;
 use crate::store::contract::{AccountAct, MailKind};
 
 /// Uses the token of a verification mail. It works once, for a limited time, and only for the address it
 /// was sent to.
 pub async fn verify_email(state: &AppState, token: &str) -> Result<(), AccountError> {
-    let token = PlainToken::parse(Kind::EmailVerification, token.trim());
+    let token = PlainToken::parse(PlainTokenKind::EmailVerification, token.trim());
     let hash = token.ok_or(AccountError::Link)?.hashed();
     let now = state.clock.now();
     let confirmed = state

@@ -2,7 +2,7 @@
 //! is one transaction with an audit entry that names the actor.
 
 mod accounts;
-mod apps;
+mod clients;
 mod deployments;
 mod hosts;
 mod tier_form;
@@ -17,7 +17,7 @@ use jiff::{SignedDuration, Timestamp};
 pub use accounts::{
     Shown, account, accounts, clear_second_factor, demote, promote, resume, suspend,
 };
-pub use apps::{approve_app, apps, reject_app};
+pub use clients::{approve_client, clients, reject_client};
 pub use deployments::{Destroyed, Evacuated, Means, destroy, evacuate};
 pub use hosts::{bound, drain, hosts, remove_host, undrain};
 pub use tier_form::{NewTier, TierChange, TierRecord};
@@ -69,9 +69,9 @@ pub enum AdminError {
     /// The host cannot be changed.
     #[error(transparent)]
     Host(#[from] HostError),
-    /// The app cannot be decided on.
+    /// The OAuth client cannot be decided on.
     #[error(transparent)]
-    App(#[from] ApprovalError),
+    Client(#[from] ApprovalError),
     #[error(transparent)]
     Store(#[from] StoreError),
 }

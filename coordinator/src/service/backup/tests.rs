@@ -63,7 +63,7 @@ async fn member(world: &World) -> (String, String) {
 }
 
 /// One of each kind of credential.
-struct Doors {
+struct Credentials {
     jwt: String,
     access: String,
     cookie: String,
@@ -71,7 +71,7 @@ struct Doors {
     invitation: String,
 }
 
-impl Doors {
+impl Credentials {
     /// Those of the member `one`, and an invitation of the member `two`.
     async fn of(world: &World, jwt: &str, access: &str) -> Self {
         let cookie = browsers::log_in(world, "one").await;
@@ -105,7 +105,7 @@ async fn a_restore_returns_to_the_state_of_the_backup() {
     let (host, _) = world.host(1, 4096).await;
     let (jwt, access) = member(&world).await;
     deploy(&world, &access, "kept").await;
-    let doors = Doors::of(&world, &jwt, &access).await;
+    let credentials = Credentials::of(&world, &jwt, &access).await;
     let file = backed_up(&world, "backup.db").await;
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
     let bytes = fs::read(&file).unwrap();
@@ -125,7 +125,7 @@ async fn a_restore_returns_to_the_state_of_the_backup() {
     assert_eq!(restored.raised.hosts, 1);
     assert!(wanted(&world).await > before, "hosts obey what comes now");
     // All users have to log in again, and then see what the backup contains.
-    assert_eq!(doors.tried(&world).await, [401, 401, 401, 401, 400]);
+    assert_eq!(credentials.tried(&world).await, [401, 401, 401, 401, 400]);
     let fresh = world.cli_tokens(&world.log_in("one").await).await;
     let access = fresh["access_token"].as_str().unwrap();
     assert_eq!(names(&world, access).await, ["kept"]);
@@ -146,11 +146,11 @@ async fn a_restore_returns_to_the_state_of_the_backup() {
 async fn a_restore_keeps_sessions_if_asked_to() {
     let world = World::new();
     let (jwt, access) = member(&world).await;
-    let doors = Doors::of(&world, &jwt, &access).await;
+    let credentials = Credentials::of(&world, &jwt, &access).await;
     backed_up(&world, "backup.db").await;
     let (world, result) = restored(world, How { keep_sessions: true, ..How::default() });
     result.unwrap();
-    assert_eq!(doors.tried(&world).await, [200; 5]);
+    assert_eq!(credentials.tried(&world).await, [200; 5]);
 }
 
 #[tokio::test]

@@ -27,7 +27,7 @@ pub async fn restart(
     check: DeployCheck,
     id: DeploymentId,
 ) -> Result<Shown, DeployError> {
-    let act = Act {
+    let act = DeploymentAct {
         event: Event::Restart,
         action: Action::Restart,
         supersedes: "superseded by a restart",
@@ -71,8 +71,11 @@ pub async fn stop(
     check: DeployCheck,
     id: DeploymentId,
 ) -> Result<Shown, DeployError> {
-    let act =
-        Act { event: Event::Stop, action: Action::Stop, supersedes: "stopped before it was live" };
+    let act = DeploymentAct {
+        event: Event::Stop,
+        action: Action::Stop,
+        supersedes: "stopped before it was live",
+    };
     perform(state, check, id, act, move |_, services, deployment| {
         deployment.run = RunState::Stopped;
         deployment.health = None;
@@ -111,7 +114,7 @@ pub async fn destroy(
 }
 
 /// The act of [`destroy`].
-pub(super) const DESTROY: Act = Act {
+pub(super) const DESTROY: DeploymentAct = DeploymentAct {
     event: Event::Destroy,
     action: Action::Destroy,
     supersedes: "destroyed before it was live",
@@ -155,7 +158,7 @@ pub(super) fn begin(deployment: &mut Deployment, number: Revision) {
 
 /// An act of an operator on a deployment.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Act {
+pub(super) struct DeploymentAct {
     pub(super) event: Event,
     pub(super) action: Action,
     /// The audit detail for a deploy that this act ends before it was live.
@@ -166,7 +169,7 @@ async fn perform<F>(
     state: &AppState,
     check: DeployCheck,
     id: DeploymentId,
-    act: Act,
+    act: DeploymentAct,
     change: F,
 ) -> Result<Shown, DeployError>
 where
@@ -191,7 +194,7 @@ pub(super) fn carry_out<F>(
     services: &Services,
     check: DeployCheck,
     id: DeploymentId,
-    act: Act,
+    act: DeploymentAct,
     change: F,
 ) -> Result<Deployment, DeployError>
 where

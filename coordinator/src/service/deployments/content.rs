@@ -63,8 +63,8 @@ pub(super) fn seal(
     envs: &Environments,
 ) -> Result<SealedEnvironments, VaultError> {
     let one = |(&service, env): (&ServiceName, &Secret)| {
-        let place = EncryptionContext::Environment(id, number, service);
-        Ok((service, vault.seal(place, env)?))
+        let context = EncryptionContext::Environment(id, number, service);
+        Ok((service, vault.seal(context, env)?))
     };
     envs.iter().map(one).collect()
 }

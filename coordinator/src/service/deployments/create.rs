@@ -53,7 +53,7 @@ pub async fn create(
         .write(move |tables| {
             // The earlier answer is only for callers that still have permission, and for the same
             // team.
-            let target = check.place(tables, team)?;
+            let target = check.target(tables, team)?;
             let asked = asked.as_ref().map(|(key, body)| {
                 let of_team = [&target.team.as_uuid().as_bytes()[..], body].concat();
                 let hash = services.vault.fingerprint(&of_team);
@@ -84,8 +84,8 @@ impl New {
     fn of(services: &Services, spec: AppSpec) -> Result<Self, DeployError> {
         let id = DeploymentId::new(random::uuid(&*services.random));
         let env = (!spec.env.is_empty()).then(|| spec.env.to_plain_json());
-        let place = place_of(id);
-        let seal = |env: Secret| Ok::<_, DeployError>((services.vault.seal(place, &env)?, env));
+        let context = context_of(id);
+        let seal = |env: Secret| Ok::<_, DeployError>((services.vault.seal(context, &env)?, env));
         let env = env.map(seal).transpose()?.map(|(sealed, env)| (env, sealed));
         Ok(Self { id, spec, env })
     }
@@ -103,32 +103,32 @@ fn make(
     tables: &mut dyn Tables,
     services: &Services,
     check: DeployCheck,
-    whose: DeployTarget,
+    target: DeployTarget,
     new: &New,
 ) -> Result<(Shown, Made), DeployError> {
     let New { id, spec, env } = new;
     let (now, id) = (services.clock.now(), *id);
-    refuse_unproven(tables, [check.actor(), whose.payer])?;
+    refuse_unproven(tables, [check.actor(), target.payer])?;
     let tier =
         tables.tier(&spec.tier)?.ok_or_else(|| DeployError::TierNotFound(spec.tier.clone()))?;
-    refuse_closed_tier(tables, &tier.id, whose.payer)?;
+    refuse_closed_tier(tables, &tier.id, target.payer)?;
     let images = &services.config.deploy.images;
     images.check(&spec.image).map_err(|error| DeployError::field("/image", error))?;
-    let replaced = replace_failed(tables, services, check, whose, &spec.subdomain)?;
+    let replaced = replace_failed(tables, services, check, target, &spec.subdomain)?;
     check_names(tables, services, spec, &tier)?;
-    check_limits(tables, services, whose.payer, &tier)?;
+    check_limits(tables, services, target.payer, &tier)?;
     let env_bytes = env.as_ref().map_or(0, |(env, _)| env.expose().len() as u64);
     let demand = Demand { memory_mb: tier.limits.memory_mb.into(), env_bytes };
     let overcommit = services.config.limits.memory_overcommit;
-    let search = placement::Search { account: whose.payer, demand, overcommit, now, from: None };
+    let search = placement::Search { account: target.payer, demand, overcommit, now, from: None };
     let host = placement::choose(tables, search)?;
-    let app_id = match tables.app_of(whose.payer, &spec.subdomain)? {
+    let app_id = match tables.app_of(target.payer, &spec.subdomain)? {
         Some(app) => app,
         None => AppId::new(random::uuid(&*services.random)),
     };
-    let deployment = deployment(id, app_id, whose, host, spec, &tier, now);
+    let deployment = deployment(id, app_id, target, host, spec, &tier, now);
     let seal = |(env, sealed): &(Secret, Vec<u8>)| {
-        services.vault.seal_again(place_of(id), env, sealed.clone())
+        services.vault.seal_again(context_of(id), env, sealed.clone())
     };
     let env = env.as_ref().map(seal).transpose()?;
     let envs = env.into_iter().map(|env| (ServiceName::APP, env)).collect();
@@ -166,7 +166,7 @@ fn app(spec: &AppSpec) -> Service {
 }
 
 /// What its environment is bound to.
-const fn place_of(id: DeploymentId) -> EncryptionContext {
+const fn context_of(id: DeploymentId) -> EncryptionContext {
     EncryptionContext::Environment(id, Revision::FIRST, ServiceName::APP)
 }
 
@@ -177,7 +177,7 @@ fn replace_failed(
     tables: &mut dyn Tables,
     services: &Services,
     check: DeployCheck,
-    whose: DeployTarget,
+    target: DeployTarget,
     subdomain: &Subdomain,
 ) -> Result<Option<(HostId, DeploymentId)>, DeployError> {
     let holder = match tables.deployment_named(subdomain)? {
@@ -185,7 +185,7 @@ fn replace_failed(
         None => None,
     };
     let Some(holder) = holder else { return Ok(None) };
-    if holder.team != Some(whose.team) || !holder.failed_at_first() {
+    if holder.team != Some(target.team) || !holder.failed_at_first() {
         return Ok(None);
     }
     let destroyed =
@@ -267,7 +267,7 @@ pub(super) fn check_limits(
 fn deployment(
     id: DeploymentId,
     app_id: AppId,
-    whose: DeployTarget,
+    target: DeployTarget,
     host: HostId,
     spec: &AppSpec,
     tier: &Tier,
@@ -277,8 +277,8 @@ fn deployment(
     Deployment {
         id,
         app_id,
-        account: whose.payer,
-        team: Some(whose.team),
+        account: target.payer,
+        team: Some(target.team),
         tier_id: tier.id.clone(),
         host,
         subdomain: spec.subdomain.clone(),

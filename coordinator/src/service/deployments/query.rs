@@ -83,7 +83,7 @@ pub async fn status(
     // Permissions are cached with it, and change only by a commit as well. The clock decides when a
     // host counts as lost, so it is read each time.
     let now = state.clock.now();
-    if let Some((deployment, reach)) = state.recent_status.get(&(check, id), version) {
+    if let Some((deployment, reach)) = state.status_cache.get(&(check, id), version) {
         return Ok(view::status(&state.live, deployment, reach.as_ref(), now));
     }
     let read = state.store.read(move |tables| {
@@ -92,7 +92,7 @@ pub async fn status(
         Ok::<_, DeployError>((deployment, reach))
     });
     let (deployment, reach) = read.await?;
-    state.recent_status.put((check, id), version, (deployment.clone(), reach.clone()));
+    state.status_cache.put((check, id), version, (deployment.clone(), reach.clone()));
     Ok(view::status(&state.live, deployment, reach.as_ref(), now))
 }
 

@@ -3,7 +3,7 @@
 use buddo_shared::model::id::{DeploymentId, Revision};
 use serde_json::{Value, json};
 
-use super::act::{Act, begin, carry_out, next_number};
+use super::act::{DeploymentAct, begin, carry_out, next_number};
 use super::content::{environments, seal, specs};
 use super::error::DeployError;
 use super::{announce, owned_state};
@@ -19,7 +19,7 @@ use crate::state::{AppState, Services};
 use crate::store::Tables;
 use crate::store::contract::Action;
 
-const ACT: Act = Act {
+const ACT: DeploymentAct = DeploymentAct {
     event: Event::Rollback,
     action: Action::Rollback,
     supersedes: "superseded by a rollback",

@@ -52,7 +52,7 @@ pub enum RenewError {
 
 /// The decision on a statement.
 #[derive(Debug, PartialEq, Eq)]
-enum Verdict {
+enum RenewalDecision {
     /// A new certificate with this number.
     Next(u32),
     /// The certificate already issued for this request.
@@ -62,7 +62,7 @@ enum Verdict {
 }
 
 /// Decides on a verified statement. Pure.
-fn judge(newest: Option<&Issued>, statement: &Statement) -> Verdict {
+fn judge(newest: Option<&Issued>, statement: &Statement) -> RenewalDecision {
     let number = newest.map_or(0, |issued| issued.number);
     if statement.number < number {
         let answered = newest.and_then(|issued| issued.renewal.as_ref());
@@ -70,14 +70,14 @@ fn judge(newest: Option<&Issued>, statement: &Statement) -> Verdict {
             Some((request, answer))
                 if statement.number + 1 == number && *request == statement.request =>
             {
-                Verdict::Again(answer.clone())
+                RenewalDecision::Again(answer.clone())
             }
-            _ => Verdict::Copy,
+            _ => RenewalDecision::Copy,
         };
     }
     // A higher number was issued by this coordinator before its database was restored from a
     // backup.
-    statement.number.checked_add(1).map_or(Verdict::Copy, Verdict::Next)
+    statement.number.checked_add(1).map_or(RenewalDecision::Copy, RenewalDecision::Next)
 }
 
 /// Issues the next certificate to the host that signed `body` for the connection that `binding`
@@ -99,10 +99,10 @@ pub async fn renew(state: &AppState, body: &[u8], binding: Binding) -> Result<Re
                 return Ok(Outcome::Locked(host.name));
             }
             match judge(host.identity.certificate.as_ref(), &statement) {
-                Verdict::Again(certificate) => Ok(Outcome::Certificate(certificate)),
-                Verdict::Next(number) => next(tables, &services, &host, &statement, number),
+                RenewalDecision::Again(certificate) => Ok(Outcome::Certificate(certificate)),
+                RenewalDecision::Next(number) => next(tables, &services, &host, &statement, number),
                 // Must be committed, so it must not be an error here.
-                Verdict::Copy => lock(tables, &services, host, &statement),
+                RenewalDecision::Copy => lock(tables, &services, host, &statement),
             }
         })
         .await?;

@@ -23,7 +23,7 @@ use buddo_shared::host_wire::report::{
 use buddo_shared::model::id::{DeploymentId, HostId, Revision};
 use buddo_shared::model::workload::ServiceName;
 use jiff::Timestamp;
-use judge::{Others, Verdict, judge};
+use judge::{Others, ReportOutcome, judge};
 use serde_json::json;
 
 use crate::domain::deployment::Deployment;
@@ -344,15 +344,17 @@ fn settle(
     let now = services.clock.now();
     // A value stored before this check existed.
     deployment.last_health_check = deployment.last_health_check.map(|at| at.min(now));
-    let verdict = judge(&mut deployment, told, others);
+    let report_outcome = judge(&mut deployment, told, others);
     let under_way = deployment.status().is_under_way();
     outcome.changed.push((status.id, !under_way));
     outcome.wanted_changed |= wanted != (deployment.revision, deployment.run);
     tables.update_deployment(&deployment)?;
-    match verdict {
-        Verdict::Continues => Ok(()),
-        Verdict::Live => audit::end_deploy(tables, status.id, DeployEnd::Completed, now).map(drop),
-        Verdict::GaveUp(failure) => {
+    match report_outcome {
+        ReportOutcome::Continues => Ok(()),
+        ReportOutcome::Live => {
+            audit::end_deploy(tables, status.id, DeployEnd::Completed, now).map(drop)
+        }
+        ReportOutcome::GaveUp(failure) => {
             let ended = audit::end_deploy(tables, status.id, DeployEnd::Failed(&failure), now)?;
             // One that was live for long has no pending audit entry.
             if !ended && told.first_failed {
@@ -363,7 +365,7 @@ fn settle(
             }
             Ok(())
         }
-        Verdict::PutBack { failure, to } => {
+        ReportOutcome::RolledBack { failure, to } => {
             audit::end_deploy(tables, status.id, DeployEnd::Failed(&failure), now)?;
             rolled_back_to(tables, services, status, &failure, to)
         }

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use crate::crypto::ca::{CaError, HostCa};
-use crate::crypto::signing::{Keyring, SigningKeyError};
+use crate::crypto::signing::{SigningKeyError, SigningKeyring};
 use crate::store::contract::Host;
 use crate::store::{Store, StoreError};
 
@@ -32,7 +32,7 @@ pub enum RotationError {
 /// Makes the next signing key; returns its id.
 pub async fn rotate_key(
     store: &Store,
-    keys: &Keyring,
+    keys: &SigningKeyring,
     now: Timestamp,
 ) -> Result<String, RotationError> {
     let kid = keys.rotate()?;
@@ -44,7 +44,7 @@ pub async fn rotate_key(
 /// left behind, which only `force` allows.
 pub async fn retire_key(
     store: &Store,
-    keys: &Keyring,
+    keys: &SigningKeyring,
     now: Timestamp,
     name: &str,
     force: bool,

@@ -36,7 +36,7 @@ async fn opened(world: &World, vault: &Vault) -> Result<Vec<String>, VaultError>
     let values: Result<_, StoreError> =
         world.state.store.read(|tables| tables.sealed_otherwise(&[0; 12], 1000)).await;
     let open = |value: SealedValue| {
-        vault.open_sealed(value.place, &value.sealed).map(|plain| plain.expose().to_owned())
+        vault.open_sealed(value.context, &value.sealed).map(|plain| plain.expose().to_owned())
     };
     values.unwrap().into_iter().map(open).collect()
 }
@@ -97,15 +97,15 @@ async fn a_rotation_re_encrypts_every_value_in_small_batches() {
         .store
         .write(move |tables| {
             let values = tables.sealed_otherwise(&[0; 12], 1000)?;
-            let id = values.iter().find_map(|value| match value.place {
+            let id = values.iter().find_map(|value| match value.context {
                 EncryptionContext::Environment(id, ..) => Some(id),
                 EncryptionContext::TotpSecret(_) => None,
             });
             let id = id.unwrap();
             let row = tables.revision(id, Revision::FIRST)?.unwrap();
             for number in (4..=123).map(Revision::new) {
-                let place = EncryptionContext::Environment(id, number, ServiceName::APP);
-                let sealed = sealing.seal(place, &Secret::new(VALUE)).unwrap();
+                let context = EncryptionContext::Environment(id, number, ServiceName::APP);
+                let sealed = sealing.seal(context, &Secret::new(VALUE)).unwrap();
                 let row = row.again(number, Timestamp::UNIX_EPOCH);
                 tables.insert_revision(id, &row, &[(ServiceName::APP, sealed)].into())?;
             }
@@ -145,18 +145,20 @@ async fn a_rotation_covers_every_service_and_each_value_stays_in_its_place() {
         world.state.store.read(|tables| tables.sealed_otherwise(&[0; 12], 1000)).await;
     let values: Vec<SealedValue> = values.unwrap();
     let mut opened = Vec::new();
-    for SealedValue { place, sealed } in &values {
+    for SealedValue { context, sealed } in &values {
         assert!(!sealed.starts_with(&old));
-        let EncryptionContext::Environment(_, number, service) = *place else { panic!("{place}") };
+        let EncryptionContext::Environment(_, number, service) = *context else {
+            panic!("{context}")
+        };
         assert_eq!(
-            vault.open_sealed(*place, sealed).unwrap().expose(),
+            vault.open_sealed(*context, sealed).unwrap().expose(),
             services::env_of(service.as_str())
         );
         opened.push((number.get(), service.to_string()));
         // Neither another service nor another revision can be given it.
-        for other in values.iter().filter(|other| other.place != *place) {
-            let moved = vault.open_sealed(other.place, sealed);
-            assert!(matches!(moved, Err(VaultError::Open)), "{place} as {}", other.place);
+        for other in values.iter().filter(|other| other.context != *context) {
+            let moved = vault.open_sealed(other.context, sealed);
+            assert!(matches!(moved, Err(VaultError::Open)), "{context} as {}", other.context);
         }
     }
     opened.sort();
@@ -198,7 +200,7 @@ async fn the_old_key_is_kept_while_a_value_cannot_be_re_encrypted() {
     let mut values = values
         .unwrap()
         .into_iter()
-        .filter(|value| matches!(value.place, EncryptionContext::Environment(..)));
+        .filter(|value| matches!(value.context, EncryptionContext::Environment(..)));
     let (one, other) = (values.next().unwrap(), values.next().unwrap());
     let done: Result<(), StoreError> = world
         .state
@@ -224,26 +226,26 @@ async fn the_old_key_is_kept_while_a_value_cannot_be_re_encrypted() {
 async fn values_in_the_first_format_are_upgraded_once_at_startup() {
     let (world, secret) = filled().await;
     let account = AccountId::new(world.account_id("one").await);
-    let place = EncryptionContext::TotpSecret(account);
-    let old = world.state.vault.seal_first_form(place, &Secret::new(secret.clone()));
-    put(&world, place, old.clone()).await;
+    let context = EncryptionContext::TotpSecret(account);
+    let old = world.state.vault.seal_first_form(context, &Secret::new(secret.clone()));
+    put(&world, context, old.clone()).await;
     assert!(opened(&world, &world.state.vault).await.is_err());
     settle(&world.state.store, &world.state.vault).await.unwrap();
     assert!(opened(&world, &world.state.vault).await.unwrap().contains(&secret));
     // Later an old value cannot be brought back.
-    put(&world, place, old).await;
+    put(&world, context, old).await;
     settle(&world.state.store, &world.state.vault).await.unwrap();
     assert!(opened(&world, &world.state.vault).await.is_err());
 }
 
 /// Replaces a ciphertext by another one.
-async fn put(world: &World, place: EncryptionContext, by: Vec<u8>) {
+async fn put(world: &World, context: EncryptionContext, by: Vec<u8>) {
     let done: Result<bool, StoreError> = world
         .state
         .store
         .write(move |tables| {
             let all = tables.sealed_otherwise(&[0; 12], 1000)?;
-            let there = all.into_iter().find(|value| value.place == place).unwrap();
+            let there = all.into_iter().find(|value| value.context == context).unwrap();
             tables.replace_sealed(&there, &by)
         })
         .await;

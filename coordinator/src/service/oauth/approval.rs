@@ -1,38 +1,38 @@
-//! Administrators' decisions on apps; works beside a serving coordinator.
+//! Administrators' decisions on OAuth clients; works beside a serving coordinator.
 
 use buddo_shared::model::id::AccountId;
 use jiff::Timestamp;
 use serde_json::json;
 
-use crate::store::contract::{Act, ActRow, Client, NewAct};
+use crate::store::contract::{Client, NewOAuthAct, OAuthAct, OAuthActRow};
 use crate::store::{Store, StoreError, Tables};
 
-/// Number of audit entries of an app that are shown.
+/// Number of audit entries of a client that are shown.
 const SHOWN: u32 = 100;
 
 /// Why no decision was recorded.
 #[derive(Debug, thiserror::Error)]
 pub enum ApprovalError {
-    /// No account made an app with this id.
+    /// No account registered a client with this id.
     #[error("there is no app {0}; `buddo-coordinator app list` shows all of them")]
     Unknown(String),
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// All apps made by accounts.
-pub async fn apps(store: &Store) -> Result<Vec<Client>, StoreError> {
+/// All clients registered by accounts.
+pub async fn clients(store: &Store) -> Result<Vec<Client>, StoreError> {
     store.read(|tables| tables.clients()).await
 }
 
-/// The newest entries of the audit log about an app, oldest first.
-pub async fn acts(store: &Store, client_id: &str) -> Result<Vec<ActRow>, StoreError> {
+/// The newest entries of the audit log about a client, oldest first.
+pub async fn acts(store: &Store, client_id: &str) -> Result<Vec<OAuthActRow>, StoreError> {
     let client_id = client_id.to_owned();
     store.read(move |tables| tables.acts_of(&client_id, SHOWN)).await
 }
 
-/// Allows an app to serve users other than its owner.
-pub async fn approve_app(
+/// Allows a client to serve users other than its owner.
+pub async fn approve_client(
     store: &Store,
     now: Timestamp,
     client_id: &str,
@@ -42,7 +42,7 @@ pub async fn approve_app(
 }
 
 /// Revokes that: consents of users other than its owner end.
-pub async fn suspend_app(
+pub async fn suspend_client(
     store: &Store,
     now: Timestamp,
     client_id: &str,
@@ -69,8 +69,8 @@ pub fn decide(
     } else {
         tables.revoke_grants_of_others(client_id, client.owner, now)?
     };
-    tables.insert_act(&NewAct {
-        act: if is_approved { Act::AppApproved } else { Act::AppSuspended },
+    tables.insert_act(&NewOAuthAct {
+        act: if is_approved { OAuthAct::AppApproved } else { OAuthAct::AppSuspended },
         client_id: client_id.to_owned(),
         account: None,
         actor,

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use jiff::SignedDuration;
 
 use super::consent;
-use crate::auth::token::{Kind, PlainToken};
+use crate::auth::token::{PlainToken, PlainTokenKind};
 use crate::crypto::random;
 use crate::domain::identity::pkce::Challenge;
 use crate::domain::identity::{RedirectUri, Scopes};
@@ -133,7 +133,7 @@ pub async fn approve(
     account: &Account,
 ) -> Result<Answer, StoreError> {
     let now = state.clock.now();
-    let code = PlainToken::generate(Kind::Code, &*state.random);
+    let code = PlainToken::generate(PlainTokenKind::Code, &*state.random);
     let grant = Grant {
         id: random::uuid(&*state.random),
         client_id: request.client.client_id.clone(),

@@ -3,7 +3,7 @@
 use buddo_shared::model::secret::Secret;
 
 use super::TokenError;
-use crate::auth::token::{Kind, PlainToken};
+use crate::auth::token::{PlainToken, PlainTokenKind};
 use crate::state::AppState;
 use crate::store::StoreError;
 use crate::store::contract::Client;
@@ -32,7 +32,8 @@ pub async fn authenticate(
     match (&client.secret, secret) {
         (None, None) => Ok(client),
         (Some(stored), Some(offered)) => {
-            let offered = PlainToken::parse(Kind::ClientSecret, offered.expose()).ok_or(WRONG)?;
+            let offered =
+                PlainToken::parse(PlainTokenKind::ClientSecret, offered.expose()).ok_or(WRONG)?;
             let offered = offered.hashed();
             let old = client.old_secret.filter(|(_, until)| state.clock.now() < *until);
             if offered == *stored || old.is_some_and(|(old, _)| offered == old) {

@@ -4,10 +4,10 @@ use buddo_shared::model::id::AccountId;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::AppError;
+use super::ClientError;
 use crate::state::AppState;
 use crate::store::StoreError;
-use crate::store::contract::{Account, Act, Connection, NewAct};
+use crate::store::contract::{Account, Connection, NewOAuthAct, OAuthAct};
 
 /// The apps that can act for the account now.
 pub async fn connected_apps(
@@ -23,18 +23,18 @@ pub async fn disconnect(
     state: &AppState,
     account: AccountId,
     app_id: &str,
-) -> Result<String, AppError> {
-    let app_id: Uuid = app_id.parse().map_err(|_| AppError::NotConnected)?;
+) -> Result<String, ClientError> {
+    let app_id: Uuid = app_id.parse().map_err(|_| ClientError::NotConnected)?;
     let now = state.clock.now();
     state
         .store
         .write(move |tables| {
             let connections = tables.connections(account, now)?;
             let found = connections.into_iter().find(|found| found.client.id == app_id);
-            let client = found.ok_or(AppError::NotConnected)?.client;
+            let client = found.ok_or(ClientError::NotConnected)?.client;
             let ended = tables.revoke_grants_of(account, Some(&client.client_id), now)?;
-            tables.insert_act(&NewAct {
-                act: Act::Ended,
+            tables.insert_act(&NewOAuthAct {
+                act: OAuthAct::Ended,
                 client_id: client.client_id,
                 account: Some(account),
                 actor: Some(account),

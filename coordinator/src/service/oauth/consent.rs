@@ -4,7 +4,7 @@ use buddo_shared::model::id::AccountId;
 use jiff::Timestamp;
 use serde_json::json;
 
-use crate::store::contract::{Act, Grant, NewAct};
+use crate::store::contract::{Grant, NewOAuthAct, OAuthAct};
 use crate::store::{StoreError, Tables};
 
 /// Maximum consents of an account to one app, the newest: repeated logins must not fill the
@@ -19,8 +19,8 @@ pub(super) fn give(
 ) -> Result<(), StoreError> {
     tables.insert_grant(grant)?;
     tables.keep_newest_grants(grant.account, &grant.client_id, KEPT)?;
-    tables.insert_act(&NewAct {
-        act: Act::Allowed,
+    tables.insert_act(&NewOAuthAct {
+        act: OAuthAct::Allowed,
         client_id: grant.client_id.clone(),
         account: Some(grant.account),
         actor: Some(grant.account),
@@ -36,8 +36,8 @@ pub(super) fn deny(
     account: AccountId,
     at: Timestamp,
 ) -> Result<(), StoreError> {
-    tables.insert_act(&NewAct {
-        act: Act::Denied,
+    tables.insert_act(&NewOAuthAct {
+        act: OAuthAct::Denied,
         client_id: client_id.to_owned(),
         account: Some(account),
         actor: Some(account),
@@ -57,8 +57,8 @@ pub(super) fn end(
         return Ok(());
     }
     tables.revoke_grant(grant.id, at)?;
-    tables.insert_act(&NewAct {
-        act: Act::Ended,
+    tables.insert_act(&NewOAuthAct {
+        act: OAuthAct::Ended,
         client_id: grant.client_id.clone(),
         account: Some(grant.account),
         actor: None,

@@ -15,7 +15,7 @@ use super::consent;
 use super::error::{ErrorCode, SUSPENDED, TokenError};
 use super::grants::{Pair, Tokens};
 use super::inspect::is_suspended;
-use crate::auth::token::{Kind, PlainToken, UserCode};
+use crate::auth::token::{PlainToken, PlainTokenKind, UserCode};
 use crate::crypto::random;
 use crate::domain::identity::Scopes;
 use crate::state::AppState;
@@ -88,7 +88,7 @@ pub async fn start_device(
         .map(|scopes| scopes.offered())
         .filter(|scopes| !scopes.is_empty())
         .ok_or(TokenError::scope("the app may not ask for this scope"))?;
-    let device = PlainToken::generate(Kind::DeviceCode, &*state.random);
+    let device = PlainToken::generate(PlainTokenKind::DeviceCode, &*state.random);
     let (hash, now) = (device.hashed(), state.clock.now());
     let services = Arc::clone(state);
     let user_code = state
@@ -131,7 +131,7 @@ pub async fn redeem_device(
 ) -> Result<Tokens, TokenError> {
     const WRONG: TokenError =
         TokenError::grant("the device code is wrong, or was issued to another client; start over");
-    let hash = PlainToken::parse(Kind::DeviceCode, code.expose()).ok_or(WRONG)?.hashed();
+    let hash = PlainToken::parse(PlainTokenKind::DeviceCode, code.expose()).ok_or(WRONG)?.hashed();
     let (pair, hashed) = Pair::generate(state);
     // The inner result is the answer, the outer one the transaction: a premature poll must be
     // committed although it is refused.

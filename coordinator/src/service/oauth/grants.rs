@@ -8,7 +8,7 @@ use super::consent;
 use super::error::{ErrorCode, SUSPENDED, TokenError};
 use super::inspect::is_suspended;
 use crate::auth::session::{self, SessionError};
-use crate::auth::token::{Kind, PlainToken};
+use crate::auth::token::{PlainToken, PlainTokenKind};
 use crate::crypto::random;
 use crate::domain::identity::{HashedToken, Scope, Scopes};
 use crate::state::AppState;
@@ -57,8 +57,8 @@ pub(super) struct HashedPair {
 impl Pair {
     pub(super) fn generate(state: &AppState) -> (Self, HashedPair) {
         let pair = Self {
-            access: PlainToken::generate(Kind::Access, &*state.random),
-            refresh: PlainToken::generate(Kind::Refresh, &*state.random),
+            access: PlainToken::generate(PlainTokenKind::Access, &*state.random),
+            refresh: PlainToken::generate(PlainTokenKind::Refresh, &*state.random),
         };
         let hashed = HashedPair {
             access: pair.access.hashed(),
@@ -114,8 +114,9 @@ pub async fn redeem(
 ) -> Result<Tokens, TokenError> {
     const WRONG: &str =
         "the code is wrong, expired, or was issued to another client; ask for a new one";
-    let hash =
-        PlainToken::parse(Kind::Code, code.expose()).ok_or(TokenError::grant(WRONG))?.hashed();
+    let hash = PlainToken::parse(PlainTokenKind::Code, code.expose())
+        .ok_or(TokenError::grant(WRONG))?
+        .hashed();
     let (pair, hashed) = Pair::generate(state);
     // The inner result is the answer, the outer one the transaction: the end of a grant must be
     // committed although the request is refused.
@@ -178,8 +179,9 @@ pub async fn refresh(
 ) -> Result<Tokens, TokenError> {
     const WRONG: &str =
         "the refresh token is wrong, expired, revoked, or another client's; log in again";
-    let hash =
-        PlainToken::parse(Kind::Refresh, token.expose()).ok_or(TokenError::grant(WRONG))?.hashed();
+    let hash = PlainToken::parse(PlainTokenKind::Refresh, token.expose())
+        .ok_or(TokenError::grant(WRONG))?
+        .hashed();
     let (pair, hashed) = Pair::generate(state);
     state
         .store

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::consent;
 use crate::auth::access_token::is_live;
-use crate::auth::token::{Kind, PlainToken};
+use crate::auth::token::{PlainToken, PlainTokenKind};
 use crate::domain::identity::HashedToken;
 use crate::state::AppState;
 use crate::store::contract::{Client, Grant, TokenKind};
@@ -93,7 +93,7 @@ pub async fn revoke(state: &AppState, client: Client, token: &Secret) -> Result<
 
 fn parse(token: &Secret) -> Option<HashedToken> {
     let text = token.expose();
-    let token =
-        PlainToken::parse(Kind::Access, text).or_else(|| PlainToken::parse(Kind::Refresh, text))?;
+    let token = PlainToken::parse(PlainTokenKind::Access, text)
+        .or_else(|| PlainToken::parse(PlainTokenKind::Refresh, text))?;
     Some(token.hashed())
 }

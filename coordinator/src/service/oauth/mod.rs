@@ -1,8 +1,8 @@
-//! OAuth 2: apps, authorization codes with PKCE, tokens.
+//! OAuth 2: clients, authorization codes with PKCE, tokens.
 //!
 //! ```text
 //! browser ─ authorize ─► request checked ─► login ─► consent ─► Grant + Code ─► redirect
-//! app ─ token ─► client authenticated ─► Code | refresh token | login JWT | device code ─► tokens of the Grant
+//! client ─ token ─► client authenticated ─► Code | refresh token | login JWT | device code ─► tokens of the Grant
 //! device ─ device_authorization ─► two codes ─► login ─► decision ─► Grant
 //! deploy endpoint ─► access(token) ─► account, scopes
 //! ```
@@ -10,7 +10,6 @@
 //! A grant is the unit that an account can revoke: its codes and tokens end with it.
 
 mod approval;
-mod apps;
 mod authorize;
 mod client;
 mod connections;
@@ -19,12 +18,9 @@ mod device;
 mod error;
 mod grants;
 mod inspect;
+mod registration;
 
-pub use approval::{ApprovalError, acts, approve_app, apps, decide, suspend_app};
-pub use apps::{
-    AppError, AppWithSecret, Flows, NewApp, app, create_app, edit_app, my_apps, redirect_uris,
-    remove_app, rotate_secret,
-};
+pub use approval::{ApprovalError, acts, approve_client, clients, decide, suspend_client};
 pub use authorize::{Answer, Checked, RequestError, approve, check_request, deny};
 pub use client::{Credentials, authenticate};
 pub use connections::{connected_apps, disconnect, external_user};
@@ -35,3 +31,7 @@ pub use device::{
 pub use error::{ErrorCode, TokenError};
 pub use grants::{Subject, Tokens, exchange, redeem, refresh};
 pub use inspect::{Introspection, introspect, revoke};
+pub use registration::{
+    ClientError, ClientWithSecret, Flows, NewClient, client, clients_of, create_client,
+    edit_client, redirect_uris, remove_client, rotate_secret,
+};

@@ -13,7 +13,7 @@ use super::members::rules;
 use super::orgs::shared;
 use super::{MAX_MEMBERS, OrgWithRole, TeamError, log};
 use crate::auth::access::MemberCheck;
-use crate::auth::token::{Kind, PlainToken};
+use crate::auth::token::{PlainToken, PlainTokenKind};
 use crate::crypto::random;
 use crate::domain::identity::{Email, HashedToken, OrgRole, TeamRole};
 use crate::domain::mailed_link::INVITATION;
@@ -58,8 +58,8 @@ pub async fn invite(
             rules(&grant, role)?;
             confirmed(tables, grant.actor())?;
             if let Some((team, _)) = team {
-                let standing = tables.standing(grant.actor(), team)?;
-                if standing.is_none_or(|standing| standing.org.id != id) {
+                let membership = tables.membership(grant.actor(), team)?;
+                if membership.is_none_or(|membership| membership.org.id != id) {
                     let detail = "is not a team of the organisation";
                     return Err(TeamError::field("/teamId", detail));
                 }
@@ -87,8 +87,8 @@ pub async fn invite(
             tables.insert_invitation(&row)?;
             tables.queue_invitation(row.invited_by, &row.email, new, now)?;
             let details = json!({ "invitation": new, "role": role.as_str() });
-            let place = (id, team.map(|(team, _)| team));
-            log(tables, place, grant.actor(), OrgAct::Invited, now, Some(details))?;
+            let target = (id, team.map(|(team, _)| team));
+            log(tables, target, grant.actor(), OrgAct::Invited, now, Some(details))?;
             Ok::<_, TeamError>(row)
         })
         .await?;
@@ -168,22 +168,23 @@ pub async fn accept(
             let role = tables.org_role(id, account.id)?.map_or(row.role, |had| had.max(row.role));
             tables.set_org_role(id, account.id, role, now)?;
             if let Some((team, team_role)) = row.team {
-                let had =
-                    tables.standing(account.id, team)?.and_then(|standing| standing.team_role);
+                let had = tables
+                    .membership(account.id, team)?
+                    .and_then(|membership| membership.team_role);
                 let team_role = had.map_or(team_role, |had| had.max(team_role));
                 tables.set_team_role(team, account.id, team_role, now)?;
             }
             tables.drop_invitation(row.id)?;
             let details = json!({ "invitation": row.id, "role": role.as_str() });
-            let place = (id, row.team.map(|(team, _)| team));
-            log(tables, place, account.id, OrgAct::MemberJoined, now, Some(details))?;
+            let target = (id, row.team.map(|(team, _)| team));
+            log(tables, target, account.id, OrgAct::MemberJoined, now, Some(details))?;
             Ok((org, role))
         })
         .await
 }
 
 fn hashed(token: &str) -> Result<HashedToken, TeamError> {
-    let token = PlainToken::parse(Kind::Invitation, token.trim());
+    let token = PlainToken::parse(PlainTokenKind::Invitation, token.trim());
     Ok(token.ok_or(TeamError::SpentInvitation)?.hashed())
 }
 

@@ -72,8 +72,8 @@ pub async fn create_key(
             };
             tables.insert_api_key(&row)?;
             let details = json!({ "api_key": id, "scopes": row.scopes.words() });
-            let place = (grant.standing().org.id, Some(team));
-            log(tables, place, account, OrgAct::KeyMade, now, Some(details))?;
+            let target = (grant.membership().org.id, Some(team));
+            log(tables, target, account, OrgAct::KeyMade, now, Some(details))?;
             let details = json!({ "api_key": id, "team": team });
             tables.insert_account_act(account, AccountAct::ApiKeyMade, now, Some(&details))?;
             tables.queue_mail(account, MailKind::ApiKeyMade, None, now)?;
@@ -131,8 +131,8 @@ pub async fn revoke_key(
             let row = row.ok_or(TeamError::NotFound("API key"))?;
             tables.drop_api_key(id)?;
             let details = json!({ "api_key": id });
-            let place = (grant.standing().org.id, Some(team));
-            log(tables, place, grant.actor(), OrgAct::KeyRevoked, now, Some(details))?;
+            let target = (grant.membership().org.id, Some(team));
+            log(tables, target, grant.actor(), OrgAct::KeyRevoked, now, Some(details))?;
             let details = json!({ "api_key": id, "team": team });
             let act = AccountAct::ApiKeyRevoked;
             tables.insert_account_act(row.account, act, now, Some(&details))?;

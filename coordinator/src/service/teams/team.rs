@@ -16,7 +16,7 @@ const TEAM: &str = "team";
 
 /// The teams that the account may see, its own first.
 pub async fn teams(state: &AppState, check: MemberCheck) -> Result<Vec<TeamWithRole>, TeamError> {
-    state.store.read(move |tables| Ok(visible(tables.standings_of(check.account())?))).await
+    state.store.read(move |tables| Ok(visible(tables.memberships_of(check.account())?))).await
 }
 
 /// Those of one organisation.
@@ -30,14 +30,14 @@ pub async fn org_teams(
         .read(move |tables| {
             let grant = check.org(tables, id, OrgRole::Member);
             let grant = grant.map_err(TeamError::refused("organisation"))?;
-            Ok(visible(tables.standings_in(id, grant.actor())?))
+            Ok(visible(tables.memberships_in(id, grant.actor())?))
         })
         .await
 }
 
-fn visible(standings: Vec<Membership>) -> Vec<TeamWithRole> {
-    let shown = |standing: Membership| standing.role().map(|role| (standing, role));
-    standings.into_iter().filter_map(shown).collect()
+fn visible(memberships: Vec<Membership>) -> Vec<TeamWithRole> {
+    let shown = |membership: Membership| membership.role().map(|role| (membership, role));
+    memberships.into_iter().filter_map(shown).collect()
 }
 
 pub async fn team(
@@ -50,7 +50,7 @@ pub async fn team(
         .read(move |tables| {
             let grant = check.team(tables, id, TeamRole::Viewer);
             let grant = grant.map_err(TeamError::refused(TEAM))?;
-            Ok((grant.standing().clone(), grant.role()))
+            Ok((grant.membership().clone(), grant.role()))
         })
         .await
 }
@@ -69,7 +69,7 @@ pub async fn create_team(
             let grant = check.org(tables, org, OrgRole::Admin);
             let grant = grant.map_err(TeamError::refused("organisation"))?;
             shared(grant.org())?;
-            if tables.standings_in(org, grant.actor())?.len() >= MAX_TEAMS {
+            if tables.memberships_in(org, grant.actor())?.len() >= MAX_TEAMS {
                 let limit = u32::try_from(MAX_TEAMS).unwrap_or(u32::MAX);
                 return Err(TeamError::Limit { limit, of: "teams of an organisation" });
             }
@@ -80,8 +80,8 @@ pub async fn create_team(
             log(tables, (org, Some(id)), grant.actor(), OrgAct::TeamMade, now, None)?;
             let org = grant.org().clone();
             let org_role = Some(grant.role());
-            let standing = Membership { team, org, org_role, team_role: None };
-            Ok((standing, TeamRole::Admin))
+            let membership = Membership { team, org, org_role, team_role: None };
+            Ok((membership, TeamRole::Admin))
         })
         .await
 }
@@ -99,18 +99,18 @@ pub async fn rename_team(
         .write(move |tables| {
             let grant = check.team(tables, id, TeamRole::Admin);
             let grant = grant.map_err(TeamError::refused(TEAM))?;
-            let mut standing = grant.standing().clone();
-            let org = standing.org.id;
-            if let Some(slug) = slug.as_ref().filter(|slug| slug.as_str() != standing.team.slug) {
+            let mut membership = grant.membership().clone();
+            let org = membership.org.id;
+            if let Some(slug) = slug.as_ref().filter(|slug| slug.as_str() != membership.team.slug) {
                 free(tables, org, slug)?;
-                standing.team.slug = slug.to_string();
+                membership.team.slug = slug.to_string();
             }
             if let Some(name) = &name {
-                standing.team.name = name.to_string();
+                membership.team.name = name.to_string();
             }
-            tables.rename_team(id, &standing.team.name, &standing.team.slug)?;
+            tables.rename_team(id, &membership.team.name, &membership.team.slug)?;
             log(tables, (org, Some(id)), grant.actor(), OrgAct::TeamRenamed, now, None)?;
-            Ok((standing, grant.role()))
+            Ok((membership, grant.role()))
         })
         .await
 }
@@ -127,10 +127,10 @@ pub async fn delete_team(
         .write(move |tables| {
             let grant = check.team(tables, id, TeamRole::Viewer);
             let grant = grant.map_err(TeamError::refused(TEAM))?;
-            let org = grant.standing().org.id;
+            let org = grant.membership().org.id;
             // Ending a team requires the role for creating one.
             check.org(tables, org, OrgRole::Admin).map_err(TeamError::refused(TEAM))?;
-            shared(&grant.standing().org)?;
+            shared(&grant.membership().org)?;
             if tables.team_has_deployments(id)? {
                 return Err(TeamError::InUse(
                     "the team has deployments (a stopped one counts); destroy them first",
@@ -172,15 +172,15 @@ pub async fn set_team_role(
         .write(move |tables| {
             let grant = check.team(tables, id, TeamRole::Admin);
             let grant = grant.map_err(TeamError::refused(TEAM))?;
-            let org = &grant.standing().org;
+            let org = &grant.membership().org;
             shared(org)?;
             if tables.org_role(org.id, member)?.is_none() {
                 return Err(TeamError::NotFound("member of the team's organisation"));
             }
             tables.set_team_role(id, member, role, now)?;
             let details = json!({ "account": member, "to": role.as_str() });
-            let place = (org.id, Some(id));
-            log(tables, place, grant.actor(), OrgAct::TeamRoleSet, now, Some(details))?;
+            let target = (org.id, Some(id));
+            log(tables, target, grant.actor(), OrgAct::TeamRoleSet, now, Some(details))?;
             Ok(())
         })
         .await
@@ -205,9 +205,9 @@ pub async fn remove_team_member(
             }
             let keys = tables.drop_api_keys_by(id, member)?;
             let details = json!({ "account": member, "api_keys": keys });
-            let place = (grant.standing().org.id, Some(id));
+            let target = (grant.membership().org.id, Some(id));
             let act = OrgAct::TeamMemberRemoved;
-            log(tables, place, grant.actor(), act, now, Some(details))?;
+            log(tables, target, grant.actor(), act, now, Some(details))?;
             Ok(())
         })
         .await

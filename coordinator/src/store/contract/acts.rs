@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use super::Result;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Act {
+pub enum OAuthAct {
     /// An app was made.
     AppMade,
     /// Its owner changed the redirect URIs.
@@ -27,7 +27,7 @@ pub enum Act {
     Ended,
 }
 
-impl Act {
+impl OAuthAct {
     /// The word in the log.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -46,8 +46,8 @@ impl Act {
 
 /// An entry to store.
 #[derive(Debug, Clone, PartialEq)]
-pub struct NewAct {
-    pub act: Act,
+pub struct NewOAuthAct {
+    pub act: OAuthAct,
     pub client_id: String,
     /// The account whose access it concerns, if any.
     pub account: Option<AccountId>,
@@ -59,7 +59,7 @@ pub struct NewAct {
 
 /// An entry as stored.
 #[derive(Debug, Clone, PartialEq)]
-pub struct ActRow {
+pub struct OAuthActRow {
     pub action: String,
     pub client_id: String,
     /// The account whose access it concerns.
@@ -72,7 +72,7 @@ pub struct ActRow {
 
 /// Access to the audit log of OAuth.
 pub trait Acts {
-    fn insert_act(&mut self, act: &NewAct) -> Result<()>;
+    fn insert_act(&mut self, act: &NewOAuthAct) -> Result<()>;
     /// The newest `limit` entries about an app, oldest first.
-    fn acts_of(&self, client_id: &str, limit: u32) -> Result<Vec<ActRow>>;
+    fn acts_of(&self, client_id: &str, limit: u32) -> Result<Vec<OAuthActRow>>;
 }

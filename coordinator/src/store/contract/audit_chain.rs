@@ -6,7 +6,7 @@ use super::Result;
 
 /// A link of the chain: its number, and SHA-256 over the previous link and its entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Link {
+pub struct ChainLink {
     /// Its number, from 1 without gaps.
     pub seq: i64,
     pub hash: [u8; 32],
@@ -29,8 +29,8 @@ pub enum AuditChainState {
     /// Every entry of every log is as it was written.
     Whole {
         /// Up to where entries were pruned by age; 0: none were.
-        anchor: Link,
-        head: Link,
+        anchor: ChainLink,
+        head: ChainLink,
     },
     /// Something was changed from outside; the first such place.
     Broken(Break),
@@ -38,9 +38,9 @@ pub enum AuditChainState {
 
 /// Access to the audit chain.
 pub trait AuditChain {
-    fn audit_chain_head(&self) -> Result<Link>;
+    fn audit_chain_head(&self) -> Result<ChainLink>;
     /// The link with this number, if it exists.
-    fn audit_chain_link(&self, seq: i64) -> Result<Option<Link>>;
+    fn audit_chain_link(&self, seq: i64) -> Result<Option<ChainLink>>;
     /// Verifies every entry of every log.
     fn verify_audit_chain(&self) -> Result<AuditChainState>;
     /// Deletes entries from before `cutoff`, at most `most`, from the beginning on; returns how

@@ -72,7 +72,7 @@ pub struct RoomSearch<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RoomMark {
     /// 3: nothing but room spoke against the last host; 2: it was away.
-    pub standing: i64,
+    pub placement_rank: i64,
     /// MiB available to apps and not yet promised; below 0 if it is overcommitted.
     pub spare_mb: i64,
     pub host: HostId,

@@ -32,11 +32,11 @@ mod tiers;
 mod trust;
 
 pub use accounts::{Account, Accounts, BrowserSession, EmailToken, NewAccount, Suspension};
-pub use acts::{Act, ActRow, Acts, NewAct};
+pub use acts::{Acts, NewOAuthAct, OAuthAct, OAuthActRow};
 pub use administration::Administration;
 pub use api_keys::{ApiKeyRow, ApiKeys};
 pub use audit::{Action, AdminActRow, Audit, AuditRow, AuditStatus, NewAudit};
-pub use audit_chain::{AuditChain, AuditChainState, Break, Link};
+pub use audit_chain::{AuditChain, AuditChainState, Break, ChainLink};
 pub use changes::{AccountAct, AccountActRow, Changes, MailedLink, Purpose};
 pub use clock::{ClockMark, ClockMarks};
 pub use consents::{Connection, Consents};

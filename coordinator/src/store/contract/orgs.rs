@@ -197,11 +197,11 @@ pub trait Teams {
     /// Stores a new team.
     fn insert_team(&mut self, team: &TeamRow) -> Result<()>;
     /// The account's membership in the team.
-    fn standing(&self, account: AccountId, team: TeamId) -> Result<Option<Membership>>;
+    fn membership(&self, account: AccountId, team: TeamId) -> Result<Option<Membership>>;
     /// The account's membership in each team it may see, its own first.
-    fn standings_of(&self, account: AccountId) -> Result<Vec<Membership>>;
+    fn memberships_of(&self, account: AccountId) -> Result<Vec<Membership>>;
     /// The account's membership in each team of the organisation, oldest team first.
-    fn standings_in(&self, org: OrgId, account: AccountId) -> Result<Vec<Membership>>;
+    fn memberships_in(&self, org: OrgId, account: AccountId) -> Result<Vec<Membership>>;
     /// Whether a team of the organisation has this slug.
     fn team_slug_taken(&self, org: OrgId, slug: &str) -> Result<bool>;
     /// Sets its name and slug.

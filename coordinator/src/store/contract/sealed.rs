@@ -5,7 +5,7 @@ use crate::domain::encryption::{EncryptionContext, HEAD};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SealedValue {
-    pub place: EncryptionContext,
+    pub context: EncryptionContext,
     pub sealed: Vec<u8>,
 }
 

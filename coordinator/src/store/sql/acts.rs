@@ -2,10 +2,10 @@
 
 use super::column::{get, json, millis, text, time, to_json};
 use super::{Tx, audit_chain, params};
-use crate::store::contract::{ActRow, Acts, NewAct, Result};
+use crate::store::contract::{Acts, NewOAuthAct, OAuthActRow, Result};
 
 impl Acts for Tx<'_> {
-    fn insert_act(&mut self, act: &NewAct) -> Result<()> {
+    fn insert_act(&mut self, act: &NewOAuthAct) -> Result<()> {
         let sql = "INSERT INTO oauth_audit (action, client_id, account_id, actor, at, details)
                    VALUES (?1, ?2, ?3, ?4, ?5, ?6) RETURNING seq";
         let params = params![
@@ -20,12 +20,12 @@ impl Acts for Tx<'_> {
         self.link(&audit_chain::OAUTH, seq, act.at)
     }
 
-    fn acts_of(&self, client_id: &str, limit: u32) -> Result<Vec<ActRow>> {
+    fn acts_of(&self, client_id: &str, limit: u32) -> Result<Vec<OAuthActRow>> {
         let sql = "SELECT * FROM (SELECT * FROM oauth_audit WHERE client_id = ?1
                        ORDER BY seq DESC LIMIT ?2) AS newest
                    ORDER BY seq";
         self.all("read the audit log", sql, params![client_id, limit], |row| {
-            Ok(ActRow {
+            Ok(OAuthActRow {
                 action: get(row, "action")?,
                 client_id: get(row, "client_id")?,
                 account: get(row, "account_id")?,

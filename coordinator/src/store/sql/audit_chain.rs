@@ -17,7 +17,7 @@ use super::column::{get, millis};
 use super::value::Value;
 use super::{Row, Tx, params};
 use crate::store::contract::{
-    Audit as _, AuditChain, AuditChainState, Break, Link, Result, StoreError,
+    Audit as _, AuditChain, AuditChainState, Break, ChainLink, Result, StoreError,
 };
 
 /// A log: its table, whose key is `seq`, and its columns in the order in which they are hashed.
@@ -108,7 +108,7 @@ impl Tx<'_> {
     }
 
     /// The hash of the link after `before`; `None`: the log has no such entry.
-    fn hash(&self, before: &Link, log: &Log, entry: i64, at: i64) -> Result<Option<[u8; 32]>> {
+    fn hash(&self, before: &ChainLink, log: &Log, entry: i64, at: i64) -> Result<Option<[u8; 32]>> {
         let mut context = Context::new(&SHA256);
         context.update(DOMAIN);
         context.update(&before.hash);
@@ -127,14 +127,14 @@ impl Tx<'_> {
     }
 
     /// The only row of `audit_head` or `audit_anchor`.
-    fn end(&self, table: &'static str) -> Result<Link> {
+    fn end(&self, table: &'static str) -> Result<ChainLink> {
         let sql = format!("SELECT seq, hash FROM {table} WHERE id = 1");
         let end = self.first("read the audit chain's end", &sql, [], read_link)?;
         end.ok_or_else(|| StoreError::operation("read the audit chain's end")("it is gone"))
     }
 
     /// The first invalid link after the anchor, or the last link.
-    fn walk(&self, anchor: Link) -> Result<std::result::Result<Link, Break>> {
+    fn walk(&self, anchor: ChainLink) -> Result<std::result::Result<ChainLink, Break>> {
         // From the first link there is, so that one below the anchor is noticed. Some at a time:
         // the entries are read in between.
         let (mut last, mut from) = (anchor, i64::MIN);
@@ -161,8 +161,8 @@ impl Tx<'_> {
     /// Whether `found` is the link after `last`.
     fn step(
         &self,
-        last: Link,
-        found: Link,
+        last: ChainLink,
+        found: ChainLink,
         name: &str,
         entry: i64,
         at: i64,
@@ -201,7 +201,7 @@ impl Tx<'_> {
     }
 
     /// Whether the log records that the chain was pruned up to `anchor`.
-    fn is_told(&self, anchor: &Link) -> Result<bool> {
+    fn is_told(&self, anchor: &ChainLink) -> Result<bool> {
         let sql = "SELECT details FROM admin_audit WHERE action = ?1 ORDER BY seq DESC LIMIT 1";
         let told = self.first("read the administrators' log", sql, [PRUNED], |row| {
             super::column::json::<serde_json::Value>(row, "details")
@@ -214,11 +214,11 @@ impl Tx<'_> {
 }
 
 impl AuditChain for Tx<'_> {
-    fn audit_chain_head(&self) -> Result<Link> {
+    fn audit_chain_head(&self) -> Result<ChainLink> {
         self.end("audit_head")
     }
 
-    fn audit_chain_link(&self, seq: i64) -> Result<Option<Link>> {
+    fn audit_chain_link(&self, seq: i64) -> Result<Option<ChainLink>> {
         let anchor = self.end("audit_anchor")?;
         if anchor.seq == seq {
             return Ok(Some(anchor));
@@ -280,8 +280,8 @@ impl AuditChain for Tx<'_> {
     }
 }
 
-fn read_link(row: &Row<'_>) -> Result<Link> {
-    Ok(Link { seq: get(row, "seq")?, hash: get(row, "hash")? })
+fn read_link(row: &Row<'_>) -> Result<ChainLink> {
+    Ok(ChainLink { seq: get(row, "seq")?, hash: get(row, "hash")? })
 }
 
 fn take_in(context: &mut Context, row: &Row<'_>) {

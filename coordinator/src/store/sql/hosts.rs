@@ -21,8 +21,8 @@ use crate::store::contract::{
 const LOAD: &str = "
     SELECT reserved_mb, containers, env_bytes, largest_mb FROM host_loads WHERE host_id = ?1";
 
-/// The index alone selects the hosts, by the rule of `domain::place`; no other rows are read. Only
-/// for an unreachable host its time is needed.
+/// The index alone selects the hosts, by the rule of `domain::scheduler::place`; no other rows are
+/// read. Only for an unreachable host its time is needed.
 const BY_ROOM: &str = "
     SELECT l.standing, l.allocatable_mb - l.reserved_mb AS spare_mb, l.containers, l.env_bytes,
         l.largest_mb, l.reserved_mb, h.id, h.status, h.max_memory_mb, h.unreachable_since,
@@ -37,8 +37,8 @@ const BY_ROOM: &str = "
                   AND env_bytes + :env_bytes <= :most_env_bytes
                   AND (containers + 1) * :desired_bytes + ((env_bytes + :env_bytes) * 4 + 2) / 3
                       <= :most_document_bytes)
-              AND (:standing IS NULL OR (-standing, reserved_mb - allocatable_mb, host_id)
-                  > (:standing, :spare_mb, :host_id))
+              AND (:placement_rank IS NULL OR (-standing, reserved_mb - allocatable_mb, host_id)
+                  > (:placement_rank, :spare_mb, :host_id))
               AND host_id NOT IN (:except)
               AND (standing > 2 OR NOT EXISTS (SELECT 1 FROM hosts
                   WHERE id = one.host_id AND unreachable_since <= :lost_at))
@@ -47,7 +47,7 @@ const BY_ROOM: &str = "
     JOIN hosts h ON h.id = best.host_id
     ORDER BY l.standing DESC, spare_mb DESC, h.id";
 
-/// In the order in which `domain::place` looks for a reason.
+/// In the order in which `domain::scheduler::place` looks for a reason.
 const CLOSED: &str = "
     SELECT count(*) FILTER (WHERE reason = 'locked') AS locked,
         count(*) FILTER (WHERE reason = 'drained') AS drained,
@@ -143,7 +143,7 @@ impl Hosts for Tx<'_> {
             ":desired_bytes": signed(operation, DESIRED_BYTES)?,
             ":most_env_bytes": signed(operation, MAX_ENV_BYTES)?,
             ":most_document_bytes": signed(operation, MAX_DOCUMENT_BYTES)?,
-            ":standing": after.map(|mark| -mark.standing),
+            ":placement_rank": after.map(|mark| -mark.placement_rank),
             ":spare_mb": after.map(|mark| -mark.spare_mb),
             ":host_id": after.map(|mark| text(&mark.host)),
             ":lost_at": millis(search.lost_at),
@@ -161,7 +161,7 @@ impl Hosts for Tx<'_> {
                 refuses: get(row, "refuses")?,
                 load: read_load(row)?,
                 mark: RoomMark {
-                    standing: get(row, "standing")?,
+                    placement_rank: get(row, "standing")?,
                     spare_mb: get(row, "spare_mb")?,
                     host: parsed(row, "id")?,
                 },

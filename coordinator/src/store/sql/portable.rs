@@ -61,7 +61,7 @@ fn literals(source: &str) -> Vec<String> {
 
 fn is_statement(literal: &str) -> bool {
     let first = literal.split_whitespace().next().unwrap_or_default();
-    // `standings!` and `expired!` are put together of parts.
+    // `memberships!` and `expired!` are put together of parts.
     ["SELECT", "INSERT", "UPDATE", "DELETE", "WITH"].contains(&first)
         || [" WHERE ", " ORDER BY ", "SELECT "].iter().any(|word| literal.contains(word))
 }

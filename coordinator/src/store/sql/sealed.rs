@@ -34,7 +34,7 @@ impl SealedValues for Tx<'_> {
         for sql in TOTP {
             values.extend(self.all(operation, sql, params![head, left(&values)], |row| {
                 Ok(SealedValue {
-                    place: EncryptionContext::TotpSecret(parsed(row, "id")?),
+                    context: EncryptionContext::TotpSecret(parsed(row, "id")?),
                     sealed: get(row, "sealed")?,
                 })
             })?);
@@ -44,7 +44,7 @@ impl SealedValues for Tx<'_> {
                 let number = Revision::new(get(row, "revision")?);
                 let (id, service) = (parsed(row, "deployment_id")?, parsed(row, "name")?);
                 Ok(SealedValue {
-                    place: EncryptionContext::Environment(id, number, service),
+                    context: EncryptionContext::Environment(id, number, service),
                     sealed: get(row, "sealed")?,
                 })
             })?);
@@ -55,7 +55,7 @@ impl SealedValues for Tx<'_> {
     fn replace_sealed(&mut self, value: &SealedValue, by: &[u8]) -> Result<bool> {
         let operation = "replace an encrypted value";
         let sealed = &value.sealed;
-        let rows = match value.place {
+        let rows = match value.context {
             EncryptionContext::TotpSecret(account) => {
                 let sql = "UPDATE accounts SET totp_secret = ?2 WHERE id = ?1 AND totp_secret = ?3";
                 self.run(operation, sql, params![text(&account), by, sealed])

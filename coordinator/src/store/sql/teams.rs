@@ -11,7 +11,7 @@ use crate::store::contract::{MemberRow, Membership, OrgRow, Result, TeamRow, Tea
 
 /// Team, organisation and both roles of account `?1`; each column has a unique name. Ended ones are
 /// left out.
-macro_rules! standings {
+macro_rules! memberships {
     ($rest:literal) => {
         concat!(
             "SELECT t.id, t.org_id, t.name, t.slug, t.created_at, o.name AS org_name,
@@ -43,13 +43,13 @@ impl Teams for Tx<'_> {
         self.run("make a team", sql, params).map(drop)
     }
 
-    fn standing(&self, account: AccountId, team: TeamId) -> Result<Option<Membership>> {
+    fn membership(&self, account: AccountId, team: TeamId) -> Result<Option<Membership>> {
         let params = params![text(&account), text(&team)];
-        self.first("look up a team", standings!("t.id = ?2"), params, read)
+        self.first("look up a team", memberships!("t.id = ?2"), params, read)
     }
 
-    fn standings_of(&self, account: AccountId) -> Result<Vec<Membership>> {
-        let sql = standings!(
+    fn memberships_of(&self, account: AccountId) -> Result<Vec<Membership>> {
+        let sql = memberships!(
             "t.org_id IN (SELECT org_id FROM org_members WHERE account_id = ?1)
              AND (om.role <> 'org_member' OR tm.role IS NOT NULL)
              ORDER BY o.personal_of IS NULL, org_slug, t.slug"
@@ -57,8 +57,8 @@ impl Teams for Tx<'_> {
         self.all("list teams", sql, [text(&account)], read)
     }
 
-    fn standings_in(&self, org: OrgId, account: AccountId) -> Result<Vec<Membership>> {
-        let sql = standings!("t.org_id = ?2 ORDER BY t.created_at, t.id");
+    fn memberships_in(&self, org: OrgId, account: AccountId) -> Result<Vec<Membership>> {
+        let sql = memberships!("t.org_id = ?2 ORDER BY t.created_at, t.id");
         self.all("list an organisation's teams", sql, params![text(&account), text(&org)], read)
     }
 

@@ -9,8 +9,8 @@ use uuid::Uuid;
 
 use super::migrate;
 use crate::store::contract::{
-    AccountAct, Act, Action, Acts as _, Audit as _, AuditChain as _, AuditChainState, AuditStatus,
-    Break, Changes as _, NewAct, NewAudit, NewOrgAct, OrgAct, Orgs as _,
+    AccountAct, Action, Acts as _, Audit as _, AuditChain as _, AuditChainState, AuditStatus,
+    Break, Changes as _, NewAudit, NewOAuthAct, NewOrgAct, OAuthAct, OrgAct, Orgs as _,
 };
 use crate::store::sql::Tx;
 use crate::store::sql::audit_chain::LOGS;
@@ -65,8 +65,8 @@ fn write(tx: &mut Tx<'_>, n: u8, now: Timestamp) {
             .unwrap(),
         2 => tx.insert_admin_act("epoch_raise", now, Some(account), &details).unwrap(),
         _ => tx
-            .insert_act(&NewAct {
-                act: Act::Allowed,
+            .insert_act(&NewOAuthAct {
+                act: OAuthAct::Allowed,
                 client_id: "client".to_owned(),
                 account: None,
                 actor: Some(account),

@@ -112,18 +112,19 @@ fn renewing_a_thousand_leases_is_cheap() {
 }
 
 #[derive(Debug, Clone)]
-enum Act {
+enum LeaseCall {
     Acquire { holder: u128, millis: u64 },
     Renew { holder: u128, millis: u64 },
     Release { holder: u128 },
 }
 
-fn acts() -> impl Strategy<Value = Vec<Act>> {
+fn acts() -> impl Strategy<Value = Vec<LeaseCall>> {
     let millis = prop_oneof![Just(0_u64), 1..3_u64, Just(600_000_u64)];
     let act = prop_oneof![
-        4 => (0..3_u128, millis.clone()).prop_map(|(holder, millis)| Act::Acquire { holder, millis }),
-        1 => (0..3_u128, millis).prop_map(|(holder, millis)| Act::Renew { holder, millis }),
-        1 => (0..3_u128).prop_map(|holder| Act::Release { holder }),
+        4 => (0..3_u128, millis.clone())
+            .prop_map(|(holder, millis)| LeaseCall::Acquire { holder, millis }),
+        1 => (0..3_u128, millis).prop_map(|(holder, millis)| LeaseCall::Renew { holder, millis }),
+        1 => (0..3_u128).prop_map(|holder| LeaseCall::Release { holder }),
     ];
     prop::collection::vec(act, 1..60)
 }
@@ -140,18 +141,18 @@ proptest! {
         let mut ends: HashMap<Uuid, Timestamp> = HashMap::new();
         for act in acts {
             let granted = match act {
-                Act::Acquire { holder: by, millis } => {
+                LeaseCall::Acquire { holder: by, millis } => {
                     let ttl = Duration::from_millis(millis);
                     let lease = tx.acquire_lease(host(0), holder(by), ttl).unwrap();
                     (lease.holder == holder(by)).then_some((lease, millis))
                 }
-                Act::Renew { holder: by, millis } => {
+                LeaseCall::Renew { holder: by, millis } => {
                     let ttl = Duration::from_millis(millis);
                     let renewed = tx.renew_leases(holder(by), ttl).unwrap();
                     let lease = (!renewed.is_empty()).then(|| stored(&connection));
                     lease.map(|lease| (lease, millis))
                 }
-                Act::Release { holder: by } => {
+                LeaseCall::Release { holder: by } => {
                     tx.release_lease(host(0), holder(by)).unwrap();
                     ends.remove(&holder(by));
                     None

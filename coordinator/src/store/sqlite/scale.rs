@@ -212,8 +212,8 @@ fn forget_answers(tx: &mut Tx<'_>) {
 
 #[test]
 fn frequent_operations_do_not_slow_down_as_the_database_grows() {
-    type Act = fn(&mut Tx<'_>);
-    let acts: [(&str, Act); 11] = [
+    type StoreCall = fn(&mut Tx<'_>);
+    let acts: [(&str, StoreCall); 11] = [
         ("create", create),
         ("destroy", destroy),
         ("find no room", find_no_room),
@@ -267,7 +267,7 @@ fn pages_of_hosts_continue_where_the_last_one_ended() {
         paged.extend(page);
     }
     assert_eq!(paged, all);
-    let key = |roomy: &Roomy| (-roomy.mark.standing, -roomy.mark.spare_mb, roomy.mark.host);
+    let key = |roomy: &Roomy| (-roomy.mark.placement_rank, -roomy.mark.spare_mb, roomy.mark.host);
     assert!(all.is_sorted_by_key(key));
     // No host is offered where the app cannot fit, that is lost, or that is excluded.
     assert_eq!(tx.hosts_by_room(fitting(256), None, 100).unwrap(), all);

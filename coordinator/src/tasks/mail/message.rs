@@ -6,7 +6,7 @@ use lettre::message::{Mailbox, MultiPart};
 use minijinja::{Environment, context};
 
 use super::MailError;
-use super::words::{Button, Invited, Words, words};
+use super::texts::{Button, Invited, MailText, text_of};
 use crate::domain::identity::Email;
 use crate::store::contract::MailKind;
 
@@ -25,7 +25,7 @@ pub(super) struct Letter {
 /// Renders a mail. `site`: the coordinator's public URL.
 pub(super) fn render(from: &Mailbox, letter: &Letter, site: &str) -> Result<Message, MailError> {
     let to = letter.to.as_str().parse().map_err(MailError::Address)?;
-    let Words { subject, before, after } = words(letter.kind, letter.at, &letter.invited);
+    let MailText { subject, before, after } = text_of(letter.kind, letter.at, &letter.invited);
     let link = letter.button.as_ref().map(|button| {
         let Button { path, token, .. } = button;
         format!("{site}{path}?token={}", token.expose())
@@ -56,7 +56,7 @@ mod tests {
     use buddo_shared::model::secret::Secret;
 
     use super::*;
-    use crate::tasks::mail::words::link_of;
+    use crate::tasks::mail::texts::link_of;
 
     fn letter(kind: MailKind) -> String {
         let button = link_of(kind).map(|(path, label)| Button {
@@ -88,7 +88,7 @@ mod tests {
             assert!(mail.contains("multipart/alternative"), "{mail}");
             assert_eq!(mail.matches("Hello myoperator,").count(), 2, "{mail}");
             for paragraph in
-                &words(kind, "2026-05-21T10:00:00Z".parse().unwrap(), &Invited::default()).after
+                &text_of(kind, "2026-05-21T10:00:00Z".parse().unwrap(), &Invited::default()).after
             {
                 assert_eq!(mail.matches(paragraph.as_str()).count(), 2, "{paragraph}: {mail}");
             }

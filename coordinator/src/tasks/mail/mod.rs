@@ -11,8 +11,8 @@
 
 mod message;
 mod outbox;
+mod texts;
 mod transport;
-mod words;
 
 #[cfg(test)]
 mod tests;

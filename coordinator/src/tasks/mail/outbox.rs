@@ -7,9 +7,9 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
 use super::message::{self, Letter};
-use super::words::{Button, Invited, link_of};
+use super::texts::{Button, Invited, link_of};
 use super::{MailError, Mailer};
-use crate::auth::token::{Kind, PlainToken};
+use crate::auth::token::{PlainToken, PlainTokenKind};
 use crate::crypto::random;
 use crate::domain::identity::HashedToken;
 use crate::domain::mailed_link::{ACCOUNT_CHANGE, VERIFICATION};
@@ -157,12 +157,12 @@ async fn prepare(state: &AppState, mail: QueuedMail) -> Result<Option<Letter>, S
 }
 
 /// The kind of token that a mail carries.
-const fn token_of(kind: MailKind) -> Option<Kind> {
+const fn token_of(kind: MailKind) -> Option<PlainTokenKind> {
     match kind {
-        MailKind::VerifyEmail => Some(Kind::EmailVerification),
-        MailKind::ResetPassword => Some(Kind::PasswordReset),
-        MailKind::ChangeEmail => Some(Kind::EmailChange),
-        MailKind::Invitation => Some(Kind::Invitation),
+        MailKind::VerifyEmail => Some(PlainTokenKind::EmailVerification),
+        MailKind::ResetPassword => Some(PlainTokenKind::PasswordReset),
+        MailKind::ChangeEmail => Some(PlainTokenKind::EmailChange),
+        MailKind::Invitation => Some(PlainTokenKind::Invitation),
         _ => None,
     }
 }

@@ -9,7 +9,7 @@ use anyhow::{Context as _, anyhow, bail, ensure};
 use buddo_coordinator::auth::access::policy::{Admitted, Rule};
 use buddo_coordinator::auth::access::{DeployCheck, Principal, Right};
 use buddo_coordinator::auth::password::Cost;
-use buddo_coordinator::auth::token::{Kind, PlainToken};
+use buddo_coordinator::auth::token::{PlainToken, PlainTokenKind};
 use buddo_coordinator::config::Config;
 use buddo_coordinator::crypto::random::SystemRandom;
 use buddo_coordinator::crypto::vault::Vault;
@@ -87,9 +87,9 @@ fn fill(path: &Path, vault: &Vault) -> anyhow::Result<()> {
     let probe = serde_json::to_string(&buddo_shared::model::probe::Probe::default())?;
     for n in 0..DEPLOYMENTS {
         let (id, first) = (DeploymentId::new(id(n)), Revision::FIRST);
-        let place = EncryptionContext::Environment(id, first, ServiceName::APP);
+        let context = EncryptionContext::Environment(id, first, ServiceName::APP);
         revision.execute([id.to_string()])?;
-        service.execute(params![id.to_string(), vault.seal(place, &env)?, probe])?;
+        service.execute(params![id.to_string(), vault.seal(context, &env)?, probe])?;
     }
     drop((revision, service));
     transaction.commit()?;
@@ -99,14 +99,14 @@ fn fill(path: &Path, vault: &Vault) -> anyhow::Result<()> {
 
 /// The account by its command line.
 fn operator(n: u32) -> anyhow::Result<DeployCheck> {
-    let principal = Principal::App {
+    let principal = Principal::Client {
         account: AccountId::new(id(n)),
         scopes: "deploy:manage".parse()?,
         is_cli: true,
-        token: PlainToken::generate(Kind::Access, &SystemRandom).hashed(),
+        token: PlainToken::generate(PlainTokenKind::Access, &SystemRandom).hashed(),
     };
     match Rule::Deploy(Right::Write).admit(principal) {
-        Ok(Admitted::Deploy(pass)) => Ok(pass.check()),
+        Ok(Admitted::Deploy(authorization)) => Ok(authorization.check()),
         other => bail!("the operator is not admitted: {other:?}"),
     }
 }

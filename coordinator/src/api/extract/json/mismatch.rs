@@ -178,14 +178,14 @@ mod tests {
         #[serde(default)]
         count: Option<u8>,
         #[serde(default)]
-        kind: Option<Kind>,
+        kind: Option<Size>,
         #[serde(default)]
         more: BTreeMap<String, Vec<bool>>,
     }
 
     #[derive(Debug, Deserialize)]
     #[serde(rename_all = "lowercase")]
-    enum Kind {
+    enum Size {
         Small,
         Large,
     }

@@ -91,7 +91,7 @@ impl From<AdminError> for ApiError {
             AdminError::Invalid(errors) => return Self::invalid(errors),
             AdminError::Store(error) => return error.into(),
             AdminError::Host(HostError::Store(error))
-            | AdminError::App(ApprovalError::Store(error)) => {
+            | AdminError::Client(ApprovalError::Store(error)) => {
                 return error.into();
             }
             AdminError::NotAdmin => problem::ADMIN_REQUIRED,
@@ -99,7 +99,7 @@ impl From<AdminError> for ApiError {
             AdminError::Deployment(error) => return error.into(),
             AdminError::NoAccount(_)
             | AdminError::NoDeployment(_)
-            | AdminError::App(_)
+            | AdminError::Client(_)
             | AdminError::Host(HostError::Unknown(_)) => problem::NOT_FOUND,
             AdminError::NoTier(_) => problem::TIER_NOT_FOUND,
             AdminError::Conflict(_) | AdminError::Host(_) => problem::CONFLICT,

@@ -318,16 +318,16 @@ pub(super) async fn remove_host(
     Ok(Json(Message { message }))
 }
 
-fn app_view(app: Client) -> AdminApp {
+fn app_view(client: Client) -> AdminApp {
     AdminApp {
-        client_id: app.client_id,
-        app_name: app.name,
-        owner_id: app.owner.map(|owner| owner.to_string()),
-        is_approved: app.is_approved,
-        scopes: app.scopes.words(),
-        redirect_uris: app.redirect_uris.iter().map(|uri| uri.as_str().to_owned()).collect(),
-        website_url: app.website_url,
-        inserted_at: app.created_at,
+        client_id: client.client_id,
+        app_name: client.name,
+        owner_id: client.owner.map(|owner| owner.to_string()),
+        is_approved: client.is_approved,
+        scopes: client.scopes.words(),
+        redirect_uris: client.redirect_uris.iter().map(|uri| uri.as_str().to_owned()).collect(),
+        website_url: client.website_url,
+        inserted_at: client.created_at,
     }
 }
 
@@ -351,7 +351,7 @@ pub(super) async fn apps(
     listing: Listing,
 ) -> Result<(HeaderMap, Json<AdminAppList>), ApiError> {
     let (limit, after) = (listing.limit()?, listing.after()?.unwrap_or_default());
-    let (found, more) = admin::apps(&context, after, limit).await?;
+    let (found, more) = admin::clients(&context, after, limit).await?;
     let headers = match found.last() {
         Some(last) if more => listing.next(&last.client_id)?,
         _ => HeaderMap::new(),
@@ -379,8 +379,8 @@ pub(super) async fn approve(
     AdminPrincipal(context): AdminPrincipal,
     app: Name,
 ) -> Answer<AdminAppEnvelope> {
-    let app = admin::approve_app(&context, &name(app)?).await?;
-    Ok(Json(AdminAppEnvelope { app: app_view(app) }))
+    let client = admin::approve_client(&context, &name(app)?).await?;
+    Ok(Json(AdminAppEnvelope { app: app_view(client) }))
 }
 
 /// Let an app serve its owner alone
@@ -403,8 +403,8 @@ pub(super) async fn reject(
     AdminPrincipal(context): AdminPrincipal,
     app: Name,
 ) -> Answer<AdminAppEnvelope> {
-    let app = admin::reject_app(&context, &name(app)?).await?;
-    Ok(Json(AdminAppEnvelope { app: app_view(app) }))
+    let client = admin::reject_client(&context, &name(app)?).await?;
+    Ok(Json(AdminAppEnvelope { app: app_view(client) }))
 }
 
 /// What administrators and the platform did

@@ -42,7 +42,7 @@ const LIFE: Duration = Duration::from_hours(1);
 /// One client's stream.
 struct Follower {
     state: AppState,
-    pass: StreamAuthorization,
+    authorization: StreamAuthorization,
     id: DeploymentId,
     watch: Watch,
     shown: Option<StatusAnswer>,
@@ -75,15 +75,15 @@ struct Follower {
 )]
 pub(super) async fn stream(
     State(state): State<AppState>,
-    StreamPrincipal(pass): StreamPrincipal,
+    StreamPrincipal(authorization): StreamPrincipal,
     Id(id): Id,
 ) -> Result<
     ([(HeaderName, HeaderValue); 1], Sse<impl Stream<Item = Result<Event, Infallible>>>),
     ApiError,
 > {
     // Refused like any other request, before the stream begins.
-    deployments::status(&state, pass.check(), id).await?;
-    let watch = state.live.watch(pass.check().actor(), id).ok_or_else(|| {
+    deployments::status(&state, authorization.check(), id).await?;
+    let watch = state.live.watch(authorization.check().actor(), id).ok_or_else(|| {
         ApiError::new(
             problem::OVERLOADED,
             "too many event streams are open; poll the status, or try again later",
@@ -91,7 +91,8 @@ pub(super) async fn stream(
         .with_header(RETRY_AFTER, HeaderValue::from_static("5"))
     })?;
     let (beat, until) = (Instant::now() + BEAT, Instant::now() + LIFE);
-    let follower = Follower { state, pass, id, watch, shown: None, number: 0, beat, until };
+    let follower =
+        Follower { state, authorization, id, watch, shown: None, number: 0, beat, until };
     let events = unfold(follower, |mut follower| async move {
         let event = follower.next().await?;
         Some((Ok(event), follower))
@@ -117,14 +118,14 @@ impl Follower {
                     more = self.watch.changed() => if !more { return None },
                 }
             }
-            let check = self.pass.check();
+            let check = self.authorization.check();
             let status = deployments::status(&self.state, check, self.id).await.ok()?;
             let status = wire::status_answer(status);
             let is_news = self.shown.as_ref() != Some(&status);
             if !is_news && Instant::now() < self.beat {
                 continue;
             }
-            if !self.pass.holds(&self.state.auth).await {
+            if !self.authorization.holds(&self.state.auth).await {
                 return None;
             }
             self.beat = Instant::now() + BEAT;

@@ -6,10 +6,10 @@ use url::Url;
 use crate::api::problem::ApiError;
 use crate::domain::field_error::FieldError;
 use crate::domain::identity::Scope;
-use crate::service::oauth::{Flows, NewApp, redirect_uris};
+use crate::service::oauth::{Flows, NewClient, redirect_uris};
 
 /// Parses the fields, or names each invalid one.
-pub(super) fn parse(request: CreateApp) -> Result<NewApp, ApiError> {
+pub(super) fn parse(request: CreateApp) -> Result<NewClient, ApiError> {
     let mut errors = Vec::new();
     let name = name(request.app_name, &mut errors);
     let flows = flows(request.grant_types, &mut errors);
@@ -53,7 +53,7 @@ pub(super) fn parse(request: CreateApp) -> Result<NewApp, ApiError> {
         return Err(ApiError::invalid(errors));
     }
     let scopes = scopes.into_iter().collect();
-    Ok(NewApp {
+    Ok(NewClient {
         name,
         redirect_uris,
         scopes,

@@ -16,19 +16,21 @@ use crate::api::extract::principal::LoginPrincipal;
 use crate::api::middleware::rate_limit::limited;
 use crate::api::problem::{self, ApiError};
 use crate::limits::{Key, Limit};
-use crate::service::oauth::{self, AppError};
+use crate::service::oauth::{self, ClientError};
 use crate::state::AppState;
 
-impl From<AppError> for ApiError {
-    fn from(error: AppError) -> Self {
+impl From<ClientError> for ApiError {
+    fn from(error: ClientError) -> Self {
         let detail = error.to_string();
         match error {
-            AppError::Invalid(errors) => Self::invalid(errors),
-            AppError::EmailUnverified => Self::new(problem::EMAIL_UNVERIFIED, detail),
-            AppError::Forbidden => Self::new(problem::FORBIDDEN, detail),
-            AppError::Public => Self::new(problem::INVALID_REQUEST, detail),
-            AppError::NotFound | AppError::NotConnected => Self::new(problem::NOT_FOUND, detail),
-            AppError::Store(error) => error.into(),
+            ClientError::Invalid(errors) => Self::invalid(errors),
+            ClientError::EmailUnverified => Self::new(problem::EMAIL_UNVERIFIED, detail),
+            ClientError::Forbidden => Self::new(problem::FORBIDDEN, detail),
+            ClientError::Public => Self::new(problem::INVALID_REQUEST, detail),
+            ClientError::NotFound | ClientError::NotConnected => {
+                Self::new(problem::NOT_FOUND, detail)
+            }
+            ClientError::Store(error) => error.into(),
         }
     }
 }
@@ -58,12 +60,12 @@ pub(super) async fn create(
     ApiJson(request): ApiJson<CreateApp>,
 ) -> Result<Response, ApiError> {
     if owner.email_verified_at.is_none() {
-        return Err(AppError::EmailUnverified.into());
+        return Err(ClientError::EmailUnverified.into());
     }
     let key = Key::Account(owner.id);
     let create = async {
         let made = match app_form::parse(request) {
-            Ok(new) => oauth::create_app(&state, &owner, new).await.map_err(ApiError::from),
+            Ok(new) => oauth::create_client(&state, &owner, new).await.map_err(ApiError::from),
             Err(error) => Err(error),
         };
         match made {
@@ -95,8 +97,8 @@ pub(super) async fn show(
     State(state): State<AppState>,
     client_id: Result<Path<String>, PathRejection>,
 ) -> Result<Json<AppCreated>, ApiError> {
-    let Path(client_id) = client_id.map_err(|_| AppError::NotFound)?;
-    let client = oauth::app(&state, client_id).await?;
+    let Path(client_id) = client_id.map_err(|_| ClientError::NotFound)?;
+    let client = oauth::client(&state, client_id).await?;
     Ok(Json(AppCreated { app: wire::app(client) }))
 }
 
@@ -125,7 +127,7 @@ pub(super) async fn rotate(
     client_id: Result<Path<String>, PathRejection>,
     request: Option<ApiJson<RotateSecret>>,
 ) -> Result<Response, ApiError> {
-    let Path(client_id) = client_id.map_err(|_| AppError::NotFound)?;
+    let Path(client_id) = client_id.map_err(|_| ClientError::NotFound)?;
     let ApiJson(request) = request.unwrap_or_default();
     let overlap = SignedDuration::from_secs(request.keep_old_seconds.unwrap_or_default());
     let made = oauth::rotate_secret(&state, owner.id, client_id, overlap).await?;
@@ -155,8 +157,8 @@ pub(super) async fn edit(
     client_id: Result<Path<String>, PathRejection>,
     ApiJson(request): ApiJson<EditApp>,
 ) -> Result<Json<AppCreated>, ApiError> {
-    let Path(client_id) = client_id.map_err(|_| AppError::NotFound)?;
-    let client = oauth::edit_app(&state, owner.id, client_id, request.redirect_uris).await?;
+    let Path(client_id) = client_id.map_err(|_| ClientError::NotFound)?;
+    let client = oauth::edit_client(&state, owner.id, client_id, request.redirect_uris).await?;
     Ok(Json(AppCreated { app: wire::app(client) }))
 }
 
@@ -181,8 +183,8 @@ pub(super) async fn remove(
     LoginPrincipal(owner): LoginPrincipal,
     client_id: Result<Path<String>, PathRejection>,
 ) -> Result<Json<AppRemoved>, ApiError> {
-    let Path(client_id) = client_id.map_err(|_| AppError::NotFound)?;
-    oauth::remove_app(&state, owner.id, client_id).await?;
+    let Path(client_id) = client_id.map_err(|_| ClientError::NotFound)?;
+    oauth::remove_client(&state, owner.id, client_id).await?;
     let message = "The app is removed, and every token that it held has ended".to_owned();
     Ok(Json(AppRemoved { message }))
 }
@@ -204,7 +206,7 @@ pub(super) async fn mine(
     LoginPrincipal(owner): LoginPrincipal,
     listing: Listing,
 ) -> Result<(HeaderMap, Json<AppList>), ApiError> {
-    let apps = oauth::my_apps(&state, &owner).await?;
+    let apps = oauth::clients_of(&state, &owner).await?;
     let (headers, apps) = listing.cut(apps, MOST, |app| app.id.to_string())?;
     Ok((headers, Json(AppList { apps: apps.into_iter().map(wire::app).collect() })))
 }

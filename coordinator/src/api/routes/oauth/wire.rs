@@ -21,7 +21,7 @@ use serde_json::{Map, Value};
 use crate::api::extract::json;
 use crate::api::problem::{self, ApiError};
 use crate::service::oauth::{
-    self, AppWithSecret, Credentials, DeviceStarted, ErrorCode, TokenError, Tokens,
+    self, ClientWithSecret, Credentials, DeviceStarted, ErrorCode, TokenError, Tokens,
 };
 use crate::state::AppState;
 use crate::store::contract::Client;
@@ -144,7 +144,7 @@ pub(super) fn app(client: Client) -> published::App {
 }
 
 /// An app with its secret, the one time that it is shown.
-pub(super) fn app_with_secret(made: AppWithSecret) -> published::AppCreated {
+pub(super) fn app_with_secret(made: ClientWithSecret) -> published::AppCreated {
     published::AppCreated { app: published::App { client_secret: made.secret, ..app(made.client) } }
 }
 

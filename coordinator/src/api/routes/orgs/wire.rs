@@ -115,8 +115,8 @@ pub(in crate::api) fn org((org, role): OrgWithRole) -> Org {
     }
 }
 
-pub(in crate::api) fn team((standing, role): TeamWithRole) -> Team {
-    let (team, org) = (standing.team, standing.org);
+pub(in crate::api) fn team((membership, role): TeamWithRole) -> Team {
+    let (team, org) = (membership.team, membership.org);
     Team {
         id: team.id.to_string(),
         org_id: org.id.to_string(),

@@ -79,18 +79,18 @@ pub(super) enum Site {
 }
 
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Kind {
+pub(super) struct CallerKind {
     pub(super) name: &'static str,
     pub(super) shows: Shows,
 }
 
-const fn kind(name: &'static str, shows: Shows) -> Kind {
-    Kind { name, shows }
+const fn kind(name: &'static str, shows: Shows) -> CallerKind {
+    CallerKind { name, shows }
 }
 
 const BOTH: &[KeyScope] = &[KeyScope::DeploymentsRead, KeyScope::DeploymentsWrite];
 
-pub(super) const KINDS: &[Kind] = &[
+pub(super) const KINDS: &[CallerKind] = &[
     kind("nobody", Shows::Nothing),
     kind("garbage", Shows::Text("x")),
     kind("garbage-jwt", Shows::Text("eyJhbGciOiJub25lIn0.e30.")),

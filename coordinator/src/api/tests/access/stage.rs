@@ -17,13 +17,13 @@ use serde_json::{Value, json};
 use tower::ServiceExt as _;
 use uuid::Uuid;
 
-use super::kinds::{Kind, Shows, Site, Who};
+use super::kinds::{CallerKind, Shows, Site, Who};
 use crate::api::router;
 use crate::auth::access::{DeployCheck, own_team};
 use crate::auth::password::Password;
 use crate::auth::token::api_key::ApiKeyText;
 use crate::auth::token::jwt::Login;
-use crate::auth::token::{Kind as TokenType, PlainToken};
+use crate::auth::token::{PlainToken, PlainTokenKind};
 use crate::crypto::random::{SystemRandom, uuid};
 use crate::domain::identity::{Email, KeyScope, KeyScopes, OrgRole, Scope, TeamRole, Username};
 use crate::service::teams;
@@ -131,7 +131,7 @@ impl Stage {
     }
 
     /// The status of one request.
-    pub(super) async fn ask(&self, method: &str, path: &str, kind: &Kind) -> u16 {
+    pub(super) async fn ask(&self, method: &str, path: &str, kind: &CallerKind) -> u16 {
         let objects = self.objects().await;
         let asked = self.path(method, path, &objects).await;
         let mut request = Request::builder().method(method).uri(asked);
@@ -281,7 +281,7 @@ impl Stage {
 
     async fn cookie(&self, who: Who) -> String {
         let (now, id) = (self.world.clock.now(), uuid(&SystemRandom));
-        let token = PlainToken::generate(TokenType::WebSession, &SystemRandom);
+        let token = PlainToken::generate(PlainTokenKind::WebSession, &SystemRandom);
         let (hash, row) = (token.hashed(), login_of(id, account(who), now));
         write(&self.world, move |tables| {
             tables.insert_login(&row, 1_000_000)?;
@@ -293,7 +293,7 @@ impl Stage {
 
     async fn access(&self, client_id: &str, account: AccountId, scope: Scope) -> String {
         let (now, id) = (self.world.clock.now(), uuid(&SystemRandom));
-        let token = PlainToken::generate(TokenType::Access, &SystemRandom);
+        let token = PlainToken::generate(PlainTokenKind::Access, &SystemRandom);
         let (hash, client_id) = (token.hashed(), client_id.to_owned());
         write(&self.world, move |tables| {
             let scopes: crate::domain::identity::Scopes = [scope].into_iter().collect();

@@ -24,19 +24,19 @@ pub(super) struct Others {
 
 /// What a report means for a deploy, in progress or ended.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum ReportOutcome {
     Continues,
     Live,
     GaveUp(Failure),
     /// It was live and failed: its host restores `to`.
-    PutBack {
+    RolledBack {
         failure: Failure,
         to: Revision,
     },
 }
 
 /// Updates `d` by a report about its current revision.
-pub(super) fn judge(d: &mut Deployment, told: &Told<'_>, others: Others) -> Verdict {
+pub(super) fn judge(d: &mut Deployment, told: &Told<'_>, others: Others) -> ReportOutcome {
     let &Told { status, container, at, .. } = told;
     d.serving = status.serving;
     if let Some(container) = container {
@@ -48,7 +48,7 @@ pub(super) fn judge(d: &mut Deployment, told: &Told<'_>, others: Others) -> Verd
         return rolled_back_to(d, status, to);
     }
     if d.run != RunState::Running {
-        return Verdict::Continues;
+        return ReportOutcome::Continues;
     }
     let failure = failure_of(status);
     if status.phase != Phase::Failed {
@@ -62,7 +62,7 @@ pub(super) fn judge(d: &mut Deployment, told: &Told<'_>, others: Others) -> Verd
                 d.deployed_at = Some(at);
             }
             move_by(d, Event::Live);
-            Verdict::Live
+            ReportOutcome::Live
         }
         (Phase::Failed, serving) => {
             let failure = failure.unwrap_or_else(unexplained);
@@ -77,25 +77,25 @@ pub(super) fn judge(d: &mut Deployment, told: &Told<'_>, others: Others) -> Verd
                 d.stopped_at = Some(at);
                 move_by(d, Event::GaveUp);
             }
-            Verdict::GaveUp(failure)
+            ReportOutcome::GaveUp(failure)
         }
         // The end of an earlier stop, reported after a restart was requested.
-        (Phase::Stopping | Phase::Stopped, _) => Verdict::Continues,
+        (Phase::Stopping | Phase::Stopped, _) => ReportOutcome::Continues,
         // It answers visitors while something about it is being redone.
-        (_, Some(serving)) if serving == d.revision => Verdict::Continues,
+        (_, Some(serving)) if serving == d.revision => ReportOutcome::Continues,
         _ => {
             move_by(d, Event::Progressed);
             if d.status() == Status::Running {
                 d.health = Some(Health::Unhealthy);
             }
-            Verdict::Continues
+            ReportOutcome::Continues
         }
     }
 }
 
 /// The host has already decided, so the next document must name `to`, even if the operator stopped
 /// the deployment meanwhile. It stays `running`: what served still serves, or `to` is about to.
-fn rolled_back_to(d: &mut Deployment, status: &DeploymentStatus, to: Revision) -> Verdict {
+fn rolled_back_to(d: &mut Deployment, status: &DeploymentStatus, to: Revision) -> ReportOutcome {
     let failure = failure_of(status).unwrap_or_else(unexplained);
     d.revision = to;
     if d.run == RunState::Running {
@@ -106,7 +106,7 @@ fn rolled_back_to(d: &mut Deployment, status: &DeploymentStatus, to: Revision) -
         d.last_health_check = d.last_health_check.max(status.checked_at);
         move_by(d, Event::Live);
     }
-    Verdict::PutBack { failure, to }
+    ReportOutcome::RolledBack { failure, to }
 }
 
 /// The failure of a report, made safe to show: a host's text is not trusted to be short single

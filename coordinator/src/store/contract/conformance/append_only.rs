@@ -7,7 +7,8 @@ use serde_json::json;
 use super::Bench;
 use super::fixtures::*;
 use crate::store::contract::{
-    AccountAct, Act, Action, AuditChainState, AuditStatus, NewAct, NewAudit, NewOrgAct, OrgAct,
+    AccountAct, Action, AuditChainState, AuditStatus, NewAudit, NewOAuthAct, NewOrgAct, OAuthAct,
+    OrgAct,
 };
 use crate::store::{StoreError, Tables};
 
@@ -31,8 +32,8 @@ fn one_of_each(tables: &mut dyn Tables, n: u128) -> Result<(), StoreError> {
     tables.finish_deploy(app(1), AuditStatus::Failed, time, Some(&details))?;
     tables.insert_account_act(person(1), AccountAct::LoggedIn, time, None)?;
     tables.insert_admin_act("act", time, Some(person(1)), &details)?;
-    tables.insert_act(&NewAct {
-        act: Act::Denied,
+    tables.insert_act(&NewOAuthAct {
+        act: OAuthAct::Denied,
         client_id: "app".to_owned(),
         account: Some(person(1)),
         actor: None,

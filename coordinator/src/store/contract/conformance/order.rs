@@ -10,8 +10,8 @@ use super::Bench;
 use super::fixtures::*;
 use crate::domain::identity::{OrgRole, TeamRole};
 use crate::store::contract::{
-    AccountAct, Act, Action, AuditStatus, MailKind, NewAct, NewAudit, NewOrgAct, OrgAct, Page,
-    SealedEnvironments,
+    AccountAct, Action, AuditStatus, MailKind, NewAudit, NewOAuthAct, NewOrgAct, OAuthAct, OrgAct,
+    Page, SealedEnvironments,
 };
 
 pub(super) async fn deployments_are_listed_by_age(bench: Arc<dyn Bench>) {
@@ -149,10 +149,10 @@ pub(super) async fn teams_are_listed_own_first_and_then_by_slug(bench: Arc<dyn B
         tables.insert_account(&account(2))?;
         tables.set_org_role(org_id(1), person(2), OrgRole::Member, at(0))?;
         tables.set_team_role(team_id(2), person(2), TeamRole::Viewer, at(0))?;
-        let few = tables.standings_of(person(2))?;
+        let few = tables.memberships_of(person(2))?;
         assert_eq!(few.len(), 1);
         assert_eq!(few[0].team.id, team_id(2));
-        Ok((tables.standings_of(person(1))?, tables.standings_in(org_id(1), person(2))?))
+        Ok((tables.memberships_of(person(1))?, tables.memberships_in(org_id(1), person(2))?))
     })
     .await;
     let seen: Vec<_> = seen.iter().map(|seen| seen.team.id).collect();
@@ -201,8 +201,8 @@ pub(super) async fn logs_are_listed_by_number(bench: Arc<dyn Bench>) {
                 at: time,
                 details: Some(details.clone()),
             })?;
-            tables.insert_act(&NewAct {
-                act: Act::Allowed,
+            tables.insert_act(&NewOAuthAct {
+                act: OAuthAct::Allowed,
                 client_id: "app".to_owned(),
                 account: None,
                 actor: None,

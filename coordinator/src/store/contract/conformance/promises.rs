@@ -388,7 +388,7 @@ pub(super) async fn an_organisation_ends_with_all_that_is_in_it(bench: Arc<dyn B
         assert!(!tables.org_has_deployments(org_id(1))?);
         tables.rename_org(org_id(1), "New", "new")?;
         tables.rename_team(team_id(1), "New team", "new-team")?;
-        let seen = tables.standing(person(2), team_id(1))?.unwrap();
+        let seen = tables.membership(person(2), team_id(1))?.unwrap();
         assert_eq!((&seen.org.slug[..], &seen.team.name[..]), ("new", "New team"));
         assert_eq!(tables.remove_org_member(org_id(1), person(2))?, 1, "with their keys");
         assert_eq!(tables.org_role(org_id(1), person(2))?, None);
@@ -398,11 +398,14 @@ pub(super) async fn an_organisation_ends_with_all_that_is_in_it(bench: Arc<dyn B
         tables.insert_team(&team(2, 1))?;
         tables.end_team(team_id(1), at(5))?;
         assert_eq!(
-            (tables.standing(person(1), team_id(1))?, tables.api_keys_of(team_id(1))?),
+            (tables.membership(person(1), team_id(1))?, tables.api_keys_of(team_id(1))?),
             (None, vec![])
         );
         tables.end_org(org_id(1), at(6))?;
-        assert_eq!((tables.org(org_id(1))?, tables.standing(person(1), team_id(2))?), (None, None));
+        assert_eq!(
+            (tables.org(org_id(1))?, tables.membership(person(1), team_id(2))?),
+            (None, None)
+        );
         assert!(tables.invitations_to(org_id(1), at(0))?.is_empty());
         assert!(
             tables.orgs_of(person(1))?.is_empty() && tables.orgs_paid_by(person(2))?.is_empty()
@@ -664,14 +667,14 @@ pub(super) async fn sealed_values_under_other_keys_are_found_and_replaced_once(
         }
         tables.propose_totp(person(1), &sealed(7))?;
         let found = tables.sealed_otherwise(&[5; HEAD], 9)?;
-        let mut places: Vec<String> =
-            found.iter().map(|value| format!("{:?}", value.place)).collect();
-        places.sort_unstable();
+        let mut contexts: Vec<String> =
+            found.iter().map(|value| format!("{:?}", value.context)).collect();
+        contexts.sort_unstable();
         let env = |n| EncryptionContext::Environment(app(1), Revision::new(n), ServiceName::APP);
         let mut expected = [env(1), env(3), EncryptionContext::TotpSecret(person(1))]
-            .map(|place| format!("{place:?}"));
+            .map(|context| format!("{context:?}"));
         expected.sort_unstable();
-        assert_eq!(places, expected, "on both sides of the key");
+        assert_eq!(contexts, expected, "on both sides of the key");
         assert_eq!(tables.sealed_otherwise(&[5; HEAD], 2)?.len(), 2);
         for value in &found {
             assert!(tables.replace_sealed(value, &sealed(5))?);

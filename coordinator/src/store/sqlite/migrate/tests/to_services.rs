@@ -40,8 +40,9 @@ fn migrated() -> Migrated {
     old.execute_batch(include_str!("../schema_17.sql")).unwrap();
     for number in [1, 2] {
         // Bound to the same text as then; a test of the vault holds it to that.
-        let place = EncryptionContext::Environment(id(A), Revision::new(number), ServiceName::APP);
-        let sealed = vault.seal(place, &Secret::new(ENV)).unwrap();
+        let context =
+            EncryptionContext::Environment(id(A), Revision::new(number), ServiceName::APP);
+        let sealed = vault.seal(context, &Secret::new(ENV)).unwrap();
         let sql = "UPDATE revisions SET env = ?3 WHERE deployment_id = ?1 AND number = ?2";
         old.execute(sql, params![id(A).to_string(), number, sealed]).unwrap();
     }
@@ -118,8 +119,8 @@ fn fm_48_environments_stay_readable() {
     let migrated = migrated();
     for number in [1, 2].map(Revision::new) {
         let envs = Tx::new(&migrated.connection).environments(id(A), number).unwrap();
-        let place = EncryptionContext::Environment(id(A), number, ServiceName::APP);
-        let plain = migrated.vault.open_sealed(place, &envs[&ServiceName::APP]).unwrap();
+        let context = EncryptionContext::Environment(id(A), number, ServiceName::APP);
+        let plain = migrated.vault.open_sealed(context, &envs[&ServiceName::APP]).unwrap();
         assert_eq!(plain.expose(), ENV);
     }
     let tx = Tx::new(&migrated.connection);

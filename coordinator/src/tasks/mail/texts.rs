@@ -15,12 +15,12 @@ const NOT_YOU: &str = "If this was not you, choose a new password at once (forgo
 pub(super) struct Button {
     /// The path it leads to; the token is appended as `?token=`.
     pub(super) path: &'static str,
-    /// The words on it.
+    /// The text on it.
     pub(super) label: &'static str,
     pub(super) token: Secret,
 }
 
-pub(super) struct Words {
+pub(super) struct MailText {
     pub(super) subject: &'static str,
     /// Paragraphs before the link.
     pub(super) before: Vec<String>,
@@ -49,7 +49,7 @@ pub(super) struct Invited {
 }
 
 /// The text of a mail. `at`: when the event it reports happened.
-pub(super) fn words(kind: MailKind, at: Timestamp, invited: &Invited) -> Words {
+pub(super) fn text_of(kind: MailKind, at: Timestamp, invited: &Invited) -> MailText {
     let at = at.strftime("%Y-%m-%d at %H:%M UTC");
     let not_you = NOT_YOU;
     let (subject, before, after) = match kind {
@@ -135,11 +135,11 @@ pub(super) fn words(kind: MailKind, at: Timestamp, invited: &Invited) -> Words {
             vec!["This is the last mail about it.".to_owned()],
         ),
     };
-    Words { subject, before, after }
+    MailText { subject, before, after }
 }
 
 /// The mails about organisations and keys.
-fn of_teams(kind: MailKind, at: &impl Display, invited: &Invited) -> Words {
+fn of_teams(kind: MailKind, at: &impl Display, invited: &Invited) -> MailText {
     let (subject, before, after) = if kind == MailKind::Invitation {
         (
             "You are invited to an organisation on Buddo",
@@ -169,5 +169,5 @@ fn of_teams(kind: MailKind, at: &impl Display, invited: &Invited) -> Words {
             ],
         )
     };
-    Words { subject, before, after }
+    MailText { subject, before, after }
 }

@@ -1,12 +1,12 @@
-//! OAuth apps: list, approve, reject.
+//! OAuth clients: list, approve, reject.
 
 use super::{AdminContext, AdminError};
 use crate::service::oauth;
 use crate::store::StoreError;
 use crate::store::contract::Client;
 
-/// A page of apps by client id, and whether there are more.
-pub async fn apps(
+/// A page of clients by client id, and whether there are more.
+pub async fn clients(
     context: &AdminContext,
     after: String,
     limit: u32,
@@ -22,13 +22,13 @@ pub async fn apps(
         .await
 }
 
-/// Allows an app to serve users other than its owner.
-pub async fn approve_app(context: &AdminContext, client_id: &str) -> Result<Client, AdminError> {
+/// Allows a client to serve users other than its owner.
+pub async fn approve_client(context: &AdminContext, client_id: &str) -> Result<Client, AdminError> {
     decide(context, client_id, true).await
 }
 
 /// Rejects it or revokes the approval: consents of users other than its owner end.
-pub async fn reject_app(context: &AdminContext, client_id: &str) -> Result<Client, AdminError> {
+pub async fn reject_client(context: &AdminContext, client_id: &str) -> Result<Client, AdminError> {
     decide(context, client_id, false).await
 }
 

@@ -1,28 +1,28 @@
-//! Apps: registered by an account so that it, or others, may use the API by OAuth.
+//! OAuth clients: registered by an account so that it, or others, may use the API by OAuth.
 
 use buddo_shared::model::id::AccountId;
 use buddo_shared::model::secret::Secret;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use crate::auth::token::{Kind, PlainToken};
+use crate::auth::token::{PlainToken, PlainTokenKind};
 use crate::crypto::random;
 use crate::domain::field_error::FieldError;
 use crate::domain::identity::{RedirectUri, Scope, Scopes};
 use crate::state::AppState;
-use crate::store::contract::{Account, Act, Client, NewAct};
+use crate::store::contract::{Account, Client, NewOAuthAct, OAuthAct};
 use crate::store::{StoreError, Tables};
 
-/// Maximum apps of an account; the list returns as many.
-const MAX_APPS: usize = 100;
-/// Maximum redirect URIs of an app.
+/// Maximum clients of an account; the list returns as many.
+const MAX_CLIENTS: usize = 100;
+/// Maximum redirect URIs of a client.
 const MAX_REDIRECT_URIS: usize = 10;
 /// Longest time that a replaced secret stays valid.
 const MAX_OVERLAP: SignedDuration = SignedDuration::from_hours(24);
 
-/// An app to be registered.
+/// A client to be registered.
 #[derive(Debug, Clone)]
-pub struct NewApp {
+pub struct NewClient {
     pub name: String,
     pub redirect_uris: Vec<RedirectUri>,
     pub scopes: Scopes,
@@ -35,23 +35,23 @@ pub struct NewApp {
     pub website_url: Option<String>,
 }
 
-/// The flows of an app.
+/// The flows of a client.
 #[derive(Debug, Clone, Copy)]
 pub struct Flows {
     pub code: bool,
     pub device: bool,
 }
 
-/// An app whose secret was just made, if it has one.
+/// A client whose secret was just made, if it has one.
 #[derive(Debug)]
-pub struct AppWithSecret {
+pub struct ClientWithSecret {
     pub client: Client,
     pub secret: Option<Secret>,
 }
 
-/// Errors of the app use cases.
+/// Errors of the client use cases.
 #[derive(Debug, thiserror::Error)]
-pub enum AppError {
+pub enum ClientError {
     /// Some fields are invalid; each is named.
     #[error("the request has invalid fields")]
     Invalid(Vec<FieldError>),
@@ -61,32 +61,32 @@ pub enum AppError {
          a new one with POST /api/auth/send-verification"
     )]
     EmailUnverified,
-    /// No such app.
+    /// No such client.
     #[error("there is no app with this client_id; GET /api/oauth/my-apps lists yours")]
     NotFound,
-    /// The app belongs to someone else.
+    /// The client belongs to someone else.
     #[error("the app belongs to another account; GET /api/oauth/my-apps lists yours")]
     Forbidden,
-    /// The app has no secret.
+    /// The client has no secret.
     #[error("the app is a public client, which has no secret; make a confidential one")]
     Public,
-    /// The app does not act for the account.
+    /// The client does not act for the account.
     #[error("no app with this id is connected; GET /api/user/connected-apps lists them")]
     NotConnected,
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// Registers an app of `owner` and returns its secret, only this once.
-pub async fn create_app(
+/// Registers a client of `owner` and returns its secret, only this once.
+pub async fn create_client(
     state: &AppState,
     owner: &Account,
-    new: NewApp,
-) -> Result<AppWithSecret, AppError> {
+    new: NewClient,
+) -> Result<ClientWithSecret, ClientError> {
     if owner.email_verified_at.is_none() {
-        return Err(AppError::EmailUnverified);
+        return Err(ClientError::EmailUnverified);
     }
-    let NewApp {
+    let NewClient {
         name,
         redirect_uris,
         scopes,
@@ -97,7 +97,8 @@ pub async fn create_app(
         website_url,
     } = new;
     let is_approved = scopes.iter().all(Scope::is_harmless);
-    let secret = (!is_public).then(|| PlainToken::generate(Kind::ClientSecret, &*state.random));
+    let secret =
+        (!is_public).then(|| PlainToken::generate(PlainTokenKind::ClientSecret, &*state.random));
     let id = random::uuid(&*state.random);
     let public = random::uuid(&*state.random).simple();
     let client = Client {
@@ -120,10 +121,10 @@ pub async fn create_app(
     let client = state
         .store
         .write(move |tables| {
-            if tables.clients_of(owner)?.len() >= MAX_APPS {
+            if tables.clients_of(owner)?.len() >= MAX_CLIENTS {
                 let detail =
-                    format!("would be app {}; an account may have {MAX_APPS}", MAX_APPS + 1);
-                return Err(AppError::Invalid(vec![FieldError::new("/app_name", detail)]));
+                    format!("would be app {}; an account may have {MAX_CLIENTS}", MAX_CLIENTS + 1);
+                return Err(ClientError::Invalid(vec![FieldError::new("/app_name", detail)]));
             }
             tables.insert_client(&client)?;
             let details = json!({
@@ -132,64 +133,64 @@ pub async fn create_app(
                 "redirect_uris": client.redirect_uris.iter().map(ToString::to_string).collect::<Vec<_>>(),
                 "is_public": client.secret.is_none(),
             });
-            note(tables, Act::AppMade, &client, client.created_at, details)?;
+            note(tables, OAuthAct::AppMade, &client, client.created_at, details)?;
             Ok(client.clone())
         })
         .await?;
-    Ok(AppWithSecret { client, secret: secret.map(PlainToken::into_secret) })
+    Ok(ClientWithSecret { client, secret: secret.map(PlainToken::into_secret) })
 }
 
-/// An app as shown publicly.
-pub async fn app(state: &AppState, client_id: String) -> Result<Client, AppError> {
+/// A client as shown publicly.
+pub async fn client(state: &AppState, client_id: String) -> Result<Client, ClientError> {
     let client: Result<_, StoreError> =
         state.store.read(move |tables| tables.client(&client_id)).await;
-    client?.ok_or(AppError::NotFound)
+    client?.ok_or(ClientError::NotFound)
 }
 
-/// The apps of an account.
-pub async fn my_apps(state: &AppState, owner: &Account) -> Result<Vec<Client>, StoreError> {
+/// The clients of an account.
+pub async fn clients_of(state: &AppState, owner: &Account) -> Result<Vec<Client>, StoreError> {
     let owner = owner.id;
     state.store.read(move |tables| tables.clients_of(owner)).await
 }
 
-/// Replaces the secret of an app of `owner` and returns it, only this once. The previous one stays
-/// valid for `overlap`.
+/// Replaces the secret of a client of `owner` and returns it, only this once. The previous one
+/// stays valid for `overlap`.
 pub async fn rotate_secret(
     state: &AppState,
     owner: AccountId,
     client_id: String,
     overlap: SignedDuration,
-) -> Result<AppWithSecret, AppError> {
+) -> Result<ClientWithSecret, ClientError> {
     if !(SignedDuration::ZERO..=MAX_OVERLAP).contains(&overlap) {
         let (seconds, most) = (overlap.as_secs(), MAX_OVERLAP.as_secs());
         let detail = format!("is {seconds}; use 0 to {most} seconds");
-        return Err(AppError::Invalid(vec![FieldError::new("/keep_old_seconds", detail)]));
+        return Err(ClientError::Invalid(vec![FieldError::new("/keep_old_seconds", detail)]));
     }
-    let secret = PlainToken::generate(Kind::ClientSecret, &*state.random);
+    let secret = PlainToken::generate(PlainTokenKind::ClientSecret, &*state.random);
     let (hash, now) = (secret.hashed(), state.clock.now());
     let client = state
         .store
         .write(move |tables| {
             let client = own(&*tables, owner, &client_id)?;
-            let Some(current) = client.secret else { return Err(AppError::Public) };
+            let Some(current) = client.secret else { return Err(ClientError::Public) };
             let old = overlap.is_positive().then(|| (current, now + overlap));
             tables.set_client_secret(&client_id, &hash, old.as_ref())?;
             let details = json!({ "keep_old_seconds": overlap.as_secs() });
-            note(tables, Act::SecretRotated, &client, now, details)?;
+            note(tables, OAuthAct::SecretRotated, &client, now, details)?;
             Ok(client)
         })
         .await?;
-    Ok(AppWithSecret { client, secret: Some(secret.into_secret()) })
+    Ok(ClientWithSecret { client, secret: Some(secret.into_secret()) })
 }
 
-/// Changes the redirect URIs of an app of `owner`. An additional URI makes an approved app wait for
-/// approval again: it was reviewed with the previous ones.
-pub async fn edit_app(
+/// Changes the redirect URIs of a client of `owner`. An additional URI makes an approved client
+/// wait for approval again: it was reviewed with the previous ones.
+pub async fn edit_client(
     state: &AppState,
     owner: AccountId,
     client_id: String,
     uris: Vec<String>,
-) -> Result<Client, AppError> {
+) -> Result<Client, ClientError> {
     let now = state.clock.now();
     state
         .store
@@ -200,7 +201,7 @@ pub async fn edit_app(
             let mut errors = Vec::new();
             let uris = redirect_uris(&uris, flows, &mut errors);
             if !errors.is_empty() {
-                return Err(AppError::Invalid(errors));
+                return Err(ClientError::Invalid(errors));
             }
             let widens = uris.iter().any(|uri| !client.redirect_uris.contains(uri));
             if widens && !client.scopes.iter().all(Scope::is_harmless) {
@@ -214,45 +215,45 @@ pub async fn edit_app(
                     client.redirect_uris.iter().map(ToString::to_string).collect::<Vec<_>>(),
                 "is_approved": client.is_approved,
             });
-            note(tables, Act::AppEdited, &client, now, details)?;
+            note(tables, OAuthAct::AppEdited, &client, now, details)?;
             Ok(client)
         })
         .await
 }
 
-/// Removes an app of `owner`; all consents to it end.
-pub async fn remove_app(
+/// Removes a client of `owner`; all consents to it end.
+pub async fn remove_client(
     state: &AppState,
     owner: AccountId,
     client_id: String,
-) -> Result<(), AppError> {
+) -> Result<(), ClientError> {
     let now = state.clock.now();
     state
         .store
         .write(move |tables| {
             let client = own(&*tables, owner, &client_id)?;
             tables.delete_client(&client_id)?;
-            note(tables, Act::AppRemoved, &client, now, json!({ "app_name": client.name }))
+            note(tables, OAuthAct::AppRemoved, &client, now, json!({ "app_name": client.name }))
         })
         .await
 }
 
-/// The only place that checks an app's owner.
-fn own(tables: &dyn Tables, owner: AccountId, client_id: &str) -> Result<Client, AppError> {
-    let client = tables.client(client_id)?.ok_or(AppError::NotFound)?;
-    if client.owner == Some(owner) { Ok(client) } else { Err(AppError::Forbidden) }
+/// The only place that checks a client's owner.
+fn own(tables: &dyn Tables, owner: AccountId, client_id: &str) -> Result<Client, ClientError> {
+    let client = tables.client(client_id)?.ok_or(ClientError::NotFound)?;
+    if client.owner == Some(owner) { Ok(client) } else { Err(ClientError::Forbidden) }
 }
 
 fn note(
     tables: &mut dyn Tables,
-    act: Act,
+    act: OAuthAct,
     client: &Client,
     at: Timestamp,
     details: Value,
-) -> Result<(), AppError> {
+) -> Result<(), ClientError> {
     let client_id = client.client_id.clone();
     let details = Some(details);
-    tables.insert_act(&NewAct {
+    tables.insert_act(&NewOAuthAct {
         act,
         client_id,
         account: None,
@@ -263,7 +264,7 @@ fn note(
     Ok(())
 }
 
-/// Parses the redirect URIs of an app with these flows, or names what is wrong with them.
+/// Parses the redirect URIs of a client with these flows, or names what is wrong with them.
 pub fn redirect_uris(
     uris: &[String],
     flows: Flows,
