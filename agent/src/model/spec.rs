@@ -127,17 +127,19 @@ impl<'a> RevisionSpec<'a> {
 
     /// The revision with this number, if the document describes it.
     pub fn of(desired: &'a WorkloadSpec, revision: Revision) -> Option<Self> {
-        [Some(Self::asked_for(desired)), Self::fallback(desired)]
-            .into_iter()
-            .flatten()
-            .find(|spec| spec.revision == revision)
+        described(desired, revision).map(|service| Self::new(desired.id(), service))
     }
 
     /// The probe for a container of this revision. A revision that the document no longer describes
     /// is probed like the present one.
     pub fn probe_of(desired: &'a WorkloadSpec, revision: Revision) -> &'a Probe {
-        Self::of(desired, revision).map_or(&desired.service().probe, |spec| spec.probe)
+        &described(desired, revision).unwrap_or_else(|| desired.service()).probe
     }
+}
+
+fn described(desired: &WorkloadSpec, revision: Revision) -> Option<&ServiceSpec> {
+    let both = [Some(desired.service()), desired.fallback()];
+    both.into_iter().flatten().find(|service| service.revision == revision)
 }
 
 #[cfg(test)]

@@ -232,8 +232,11 @@ fn services(workloads: &[WorkloadFacts]) -> Vec<ServiceStatus> {
     for facts in workloads {
         services.entry(facts.id.service).or_default().push(facts);
     }
+    // Kept for each deployment of the host: `collect` would leave room for three more.
+    let mut told = Vec::with_capacity(services.len().min(MAX_SERVICES));
     let services = services.into_iter().take(MAX_SERVICES);
-    services.filter_map(|(name, replicas)| service(name, &replicas)).collect()
+    told.extend(services.filter_map(|(name, replicas)| service(name, &replicas)));
+    told
 }
 
 fn service(name: ServiceName, replicas: &[&WorkloadFacts]) -> Option<ServiceStatus> {

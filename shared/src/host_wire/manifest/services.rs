@@ -58,10 +58,11 @@ impl ServiceSpec {
     }
 }
 
-/// The services of one revision: at least one, each name once, exactly one public.
+/// The services of one revision: at least one, each name once, exactly one public. A boxed slice:
+/// agents keep one for each of a thousand deployments, and a `Vec` read from JSON has room for four.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Vec<ServiceSpec>")]
-pub struct Services(Vec<ServiceSpec>);
+pub struct Services(Box<[ServiceSpec]>);
 
 /// Why a list of services is not [`Services`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -132,7 +133,7 @@ impl TryFrom<Vec<ServiceSpec>> for Services {
             }
         }
         match services.iter().filter(|service| service.public).count() {
-            1 => Ok(Self(services)),
+            1 => Ok(Self(services.into_boxed_slice())),
             public => Err(ServicesError::Public(public)),
         }
     }
@@ -140,7 +141,7 @@ impl TryFrom<Vec<ServiceSpec>> for Services {
 
 impl From<Services> for Vec<ServiceSpec> {
     fn from(services: Services) -> Self {
-        services.0
+        services.0.into_vec()
     }
 }
 
