@@ -18,6 +18,9 @@ use buddo_shared::host_wire::report::Health;
 use buddo_shared::model::probe::Probe;
 use jiff::Timestamp;
 
+/// What somebody waits for is probed at least this often.
+const AWAITED: Duration = Duration::from_millis(500);
+
 /// What one probe saw.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ProbeOutcome {
@@ -163,18 +166,20 @@ impl Tracker {
     }
 
     /// How long to wait before the next probe. A starting container is probed fast, 10 ms doubling
-    /// up to 500 ms, because its operator is waiting; others at their interval, jittered by a tenth
-    /// to spread the probes of many containers.
-    pub fn next_delay(&self, probe: &Probe, jitter: f64) -> Duration {
+    /// up to [`AWAITED`], because its operator is waiting; others at their interval, jittered by a
+    /// tenth to spread the probes of many containers. What does not serve yet (`serves`) is awaited,
+    /// too, and may take over only while it answers.
+    pub fn next_delay(&self, probe: &Probe, serves: bool, jitter: f64) -> Duration {
         if self.level == Level::Starting {
             let doubled = 10_u64 << self.probes.saturating_sub(1).min(6);
-            return Duration::from_millis(doubled.min(500));
+            return Duration::from_millis(doubled).min(AWAITED);
         }
         if self.probes == 0 {
             return Duration::ZERO;
         }
         let interval = Duration::from_millis(u64::from(probe.interval_ms.max(100)));
-        interval.mul_f64(1.05 - 0.1 * jitter.clamp(0.0, 1.0))
+        let spread = interval.mul_f64(1.05 - 0.1 * jitter.clamp(0.0, 1.0));
+        if serves { spread } else { spread.min(AWAITED) }
     }
 }
 
@@ -252,7 +257,7 @@ mod tests {
         for _ in 0..8 {
             let refused = ProbeOutcome::Unreachable;
             tracker.record(&probe, refused, Timestamp::UNIX_EPOCH);
-            delays.push(tracker.next_delay(&probe, 0.5).as_millis());
+            delays.push(tracker.next_delay(&probe, true, 0.5).as_millis());
         }
         assert_eq!(delays, [10, 20, 40, 80, 160, 320, 500, 500]);
     }
@@ -261,9 +266,9 @@ mod tests {
     fn a_steady_container_is_probed_at_its_interval() {
         let probe = Probe::default();
         let mut tracker = Tracker::new(Level::Assumed);
-        assert_eq!(tracker.next_delay(&probe, 0.5), Duration::ZERO);
+        assert_eq!(tracker.next_delay(&probe, true, 0.5), Duration::ZERO);
         tracker.record(&probe, ProbeOutcome::Healthy, Timestamp::UNIX_EPOCH);
-        assert_eq!(tracker.next_delay(&probe, 0.5), Duration::from_secs(10));
-        assert_eq!(tracker.next_delay(&probe, 0.0), Duration::from_millis(10_500));
+        assert_eq!(tracker.next_delay(&probe, true, 0.5), Duration::from_secs(10));
+        assert_eq!(tracker.next_delay(&probe, true, 0.0), Duration::from_millis(10_500));
     }
 }

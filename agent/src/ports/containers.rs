@@ -114,7 +114,7 @@ pub trait Containers: Send + Sync + 'static {
     /// Orphans: what runs here but Podman no longer knows.
     fn orphans(&self) -> impl Future<Output = Result<Vec<Identity>, ContainersError>> + Send;
     /// Ends the orphans of this workload and slot: SIGTERM, then SIGKILL after `grace`. Succeeds if
-    /// there is none.
+    /// nothing is left to end.
     fn end_orphans(
         &self,
         workload: WorkloadId,

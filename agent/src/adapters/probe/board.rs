@@ -25,9 +25,6 @@ use crate::ports::Prober;
 /// about as much as the probe itself.
 const TICK: Duration = Duration::from_millis(250);
 
-/// What does not serve yet is probed at least this often.
-const STANDBY: Duration = Duration::from_millis(500);
-
 /// A container to be probed, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
@@ -188,14 +185,10 @@ impl<P: Prober, K: Clock> Probes<P, K> {
         if is_new || !serves && !before && entry.tracker.is_steady() {
             self.0.wake.notify_one();
         }
-        let delay = entry.tracker.next_delay(&target.probe, (self.0.jitter)());
-        let now = Instant::now();
-        if !serves {
-            return Some(now + delay.min(STANDBY));
-        }
-        let due = now + delay;
+        let delay = entry.tracker.next_delay(&target.probe, serves, (self.0.jitter)());
+        let due = Instant::now() + delay;
         // Quickly confirm a first failure, and quickly serve whoever waits for a start.
-        Some(if entry.tracker.is_steady() { self.tick_after(due) } else { due })
+        Some(if serves && entry.tracker.is_steady() { self.tick_after(due) } else { due })
     }
 
     /// The first tick that is not before `due`.
