@@ -20,7 +20,7 @@ pub(super) fn begin_watch(state: &mut WorkloadState, view: &View<'_>, desired: &
     let window = Duration::from_secs(u64::from(auto_rollback.seconds));
     state.persisted.rollback_watch =
         Some(RollbackWatch::Watching { revision: desired.revision(), since: view.wall });
-    state.failure_history = FailureHistory::until(view.now + window);
+    state.failure_history = Some(Box::new(FailureHistory::until(view.now + window)));
 }
 
 /// watching → (none) or rolled back, when it is time.
@@ -42,7 +42,7 @@ pub(super) fn watch_for_rollback(
         return;
     };
     let left = || view.now + remaining(since, view.wall, auto_rollback.seconds);
-    let until = *state.failure_history.until.get_or_insert_with(left);
+    let until = *state.failure_history().until.get_or_insert_with(left);
     if view.now >= until {
         state.end_watch();
         return;
@@ -50,30 +50,31 @@ pub(super) fn watch_for_rollback(
     plan.watched_until = Some(until);
     plan.wake_at(until);
     if let Some(kills) = view.kills.filter(|kills| is_of_serving(state, view, kills)) {
-        state.failure_history.counted(kills, view.now);
+        state.failure_history().counted(kills, view.now);
     }
     if let Some(calm) = view.rules.troubled_until.filter(|at| *at > view.now) {
-        state.failure_history.excuse(view.now);
+        state.failure_history().excuse(view.now);
         plan.wake_at(calm);
         return;
     }
     let Some(live) = state.persisted.live.filter(|live| live.revision == revision) else { return };
     let serving = view.serving(live).filter(|container| container.runs());
     let tracker = serving.and_then(|container| container.tracker);
-    state.failure_history.sick(match tracker.map(super::Tracker::level) {
+    let sick = match tracker.map(super::Tracker::level) {
         _ if view.rules.many_sick => None,
         _ if serving.is_some_and(Seen::is_unreachable) => None,
         Some(Level::Unhealthy) => Some(view.now),
         Some(Level::Starting) => state.crash.silent_since,
         Some(Level::Assumed | Level::Healthy) | None => None,
-    });
+    };
+    state.failure_history().sick(sick);
     let patience = deadline(&desired.service().probe);
-    if let Some(at) = state.failure_history.patience(patience) {
+    if let Some(at) = state.failure_history().patience(patience) {
         plan.wake_at(at);
     }
     let reason = tracker.and_then(|tracker| tracker.reason.as_deref());
     let verdict = state
-        .failure_history
+        .failure_history()
         .judge(patience, reason, view.now)
         .or_else(|| failing(state, view, since).map(RollbackVerdict::Errors));
     if let Some(verdict) = verdict {
@@ -92,7 +93,7 @@ fn is_of_serving(state: &WorkloadState, view: &View<'_>, kills: &OomKills) -> bo
     let process = container.and_then(|container| container.container.process.as_ref());
     let counted = &kills.process.container;
     process.map_or_else(
-        || state.failure_history.counts_in(counted),
+        || state.failure_history.as_ref().is_some_and(|history| history.counts_in(counted)),
         |process| process.container == *counted,
     )
 }
@@ -132,10 +133,11 @@ fn failing(
     since: jiff::Timestamp,
 ) -> Option<failed_requests::Rates> {
     // Once, and early: the log is bounded, and many failures push out what came before.
-    if state.failure_history.before.is_none() {
-        state.failure_history.before = failed_requests::before(view.failed, since);
+    let history = state.failure_history();
+    if history.before.is_none() {
+        history.before = failed_requests::before(view.failed, since);
     }
-    let before = state.failure_history.before?;
+    let before = history.before?;
     let live = matches!(state.target, Some(Target::Live { .. }));
     // The log does not say which replica answered.
     let in_force = state.in_force.filter(|_| live && !view.replicas.mixed)?;

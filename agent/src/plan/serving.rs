@@ -156,7 +156,7 @@ fn adopt_or_switch(state: &mut WorkloadState, view: &View<'_>, desired: &Workloa
         let replaced = state.persisted.live.filter(|live| live.revision == revision);
         if replaced.is_some_and(|live| !view.serving(live).is_some_and(Seen::is_unreachable)) {
             // It counts as ended: another container had to take its place.
-            state.failure_history.ended(None, view.now);
+            state.failure_history().ended(None, view.now);
         }
         if replaced.is_some() {
             state.restarts.seen(revision, view.now);

@@ -24,19 +24,20 @@ const TROUBLE_PATIENCE: std::time::Duration = std::time::Duration::from_mins(5);
 /// How often Podman may refuse the same create or start before the revision is given up.
 const MAX_REFUSALS: u32 = 3;
 
-/// The whole state of one workload.
+/// The whole state of one workload. There is one for each container of the host: what is rarely
+/// there is boxed.
 #[derive(Debug, Clone, Default)]
 pub struct WorkloadState {
     /// The part that survives an agent restart.
     pub persisted: Persisted,
     /// The rollout of the desired revision, while it is under way.
-    pub attempt: Option<Attempt>,
+    pub attempt: Option<Box<Attempt>>,
     /// Restarts of what serves.
     pub crash: Crash,
     /// How often what serves went down recently, for reports.
     pub restarts: Restarts,
-    /// What was seen of it while auto rollback watches.
-    pub failure_history: FailureHistory,
+    /// What was seen of it while auto rollback watches; `None`: nothing.
+    pub failure_history: Option<Box<FailureHistory>>,
     /// Containers to be removed → since when they are not needed.
     pub retiring: BTreeMap<String, Instant>,
     /// Containers in use that make room → since when.
@@ -118,7 +119,7 @@ pub struct Crash {
     /// Podman refused to start it so often.
     pub refusals: u32,
     /// What the host lacks to start it, and how often that was found.
-    pub lacks: Option<(Failure, u32)>,
+    pub lacks: Option<Box<(Failure, u32)>>,
     /// Podman went away while starting it: it may run without port forwarding.
     pub torn: bool,
 }
@@ -227,7 +228,7 @@ impl WorkloadState {
                 }
             }
             StepOutcome::Ended(exit) if lane == Lane::Serve => {
-                self.failure_history.learned(&exit);
+                self.failure_history().learned(&exit);
             }
             StepOutcome::Ended(exit) => {
                 if let Some(attempt) = self.attempt_on(revision) {
@@ -320,9 +321,9 @@ impl WorkloadState {
             self.crash.torn |= torn;
             if let ContainersError::Full(failure) = error {
                 // A new container would lack the same, and nothing would be left to start.
-                let tries = self.crash.lacks.take().map_or(0, |(_, tries)| tries);
+                let tries = self.crash.lacks.take().map_or(0, |lacks| lacks.1);
                 self.crash.not_before = Some(now + retries::SHORTAGE.delay(tries, jitter));
-                self.crash.lacks = Some((failure, tries.saturating_add(1)));
+                self.crash.lacks = Some(Box::new((failure, tries.saturating_add(1))));
                 return;
             }
             self.crash.lacks = None;
@@ -416,14 +417,19 @@ impl WorkloadState {
     }
 
     fn attempt_on(&mut self, revision: Revision) -> Option<&mut Attempt> {
-        self.attempt.as_mut().filter(|attempt| attempt.revision == Some(revision))
+        self.attempt.as_deref_mut().filter(|attempt| attempt.revision == Some(revision))
+    }
+
+    /// What was seen of it, begun if nothing was.
+    pub fn failure_history(&mut self) -> &mut FailureHistory {
+        self.failure_history.get_or_insert_default()
     }
 
     /// The attempt at `revision`, begun if there is none.
     pub fn attempt_at(&mut self, revision: Revision) -> &mut Attempt {
         let attempt = self.attempt.get_or_insert_default();
         if attempt.revision != Some(revision) {
-            *attempt = Attempt { revision: Some(revision), ..Attempt::default() };
+            **attempt = Attempt { revision: Some(revision), ..Attempt::default() };
         }
         attempt
     }
@@ -472,14 +478,14 @@ impl WorkloadState {
     fn give_up(&mut self, revision: Revision, failure: Failure, outcome: RollbackWatch) {
         self.persisted.failures.insert(revision, failure);
         self.persisted.rollback_watch = Some(outcome);
-        self.failure_history = FailureHistory::default();
+        self.failure_history = None;
         self.attempt = None;
     }
 
     /// Ends any watch.
     pub fn end_watch(&mut self) {
         self.persisted.rollback_watch = None;
-        self.failure_history = FailureHistory::default();
+        self.failure_history = None;
     }
 
     /// Forgets revisions that neither serve, nor are wanted, nor can be rolled back to.

@@ -175,7 +175,7 @@ fn revive(
     let crash = &mut state.crash;
     if !crash.down && view.busy.serve.is_none() {
         if std::mem::take(&mut crash.ran) && watched {
-            state.failure_history.ended(code, view.now);
+            state.failure_history.get_or_insert_default().ended(code, view.now);
         }
         crash.down = true;
         crash.healthy_since = None;
@@ -188,7 +188,7 @@ fn revive(
         crash.count = crash.count.saturating_add(1);
         crash.not_before = Some(view.now + wait);
     }
-    let lacks = crash.lacks.as_ref().map(|(failure, _)| failure.clone());
+    let lacks = crash.lacks.as_ref().map(|lacks| lacks.0.clone());
     plan.failure = lacks.or_else(|| Some(messages::restarting(code, crash.count)));
     if let Some(at) = crash.not_before.filter(|at| *at > view.now) {
         plan.wake_at(at);

@@ -63,7 +63,9 @@ impl Observed {
     fn add(&mut self, container: Container) {
         match container.identity {
             Some(identity) => {
-                self.workloads.entry(identity.workload).or_default().push(container);
+                // Most have one, and `push` would make room for four.
+                let of = self.workloads.entry(identity.workload);
+                of.or_insert_with(|| Vec::with_capacity(1)).push(container);
             }
             None => self.unknown.push(container.name),
         }

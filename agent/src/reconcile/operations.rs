@@ -167,7 +167,8 @@ impl<C: Containers> Operations<C> {
         tokio::spawn(async move {
             let _over = over;
             let Ok(_permit) = permits.acquire().await else { return };
-            executor.run(&operation, &observer).await;
+            // Boxed: hundreds wait after a burst of deploys, and each of these takes 5 KiB.
+            Box::pin(executor.run(&operation, &observer)).await;
         });
     }
 

@@ -183,7 +183,7 @@ impl<W: World> Reconciler<W> {
             containers: containers.chain(orphans).collect(),
             doing: busy.serve.iter().chain(&busy.roll).map(Step::to_string).collect(),
             planned: workload.plan.all_steps().map(Step::to_string).collect(),
-            kills: state.failure_history.kills(),
+            kills: state.failure_history.as_ref().map_or(0, |history| history.kills()),
             retry: state.waits_until(now).map(until),
             watched: workload.plan.watched_until.map(until),
             next_look: workload.plan.wake.map(until),
@@ -261,7 +261,8 @@ fn snapshot_of(
         kills: parts.iter().map(|part| part.kills).sum(),
         retry_s: retry.map(|left| left.as_secs().max(1)),
         target: target_of(workloads),
-        containers: Vec::new(),
+        // Kept for each deployment of the host: `extend` alone would make room for four.
+        containers: Vec::with_capacity(parts.iter().map(|part| part.containers.len()).sum()),
         doing: Vec::new(),
         planned: Vec::new(),
         next_look_ms: next_look.and_then(|left| u64::try_from(left.as_millis()).ok()),

@@ -4,15 +4,17 @@
 //! `docker.io.evil.com/…` or `ghcr.io@evil/…`.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::model::text_newtype;
 
-/// A `sha256:` digest in its canonical form (OCI image spec, descriptor digests).
+/// A `sha256:` digest in its canonical form (OCI image spec, descriptor digests). A cheap clone: a
+/// host keeps several of each deployment's.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Digest(String);
+pub struct Digest(Arc<str>);
 
 /// A text that is not a [`Digest`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -25,7 +27,7 @@ impl Digest {
         let hex = text.strip_prefix("sha256:").ok_or(DigestError)?;
         let is_hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
         if hex.len() == 64 && hex.bytes().all(is_hex) {
-            Ok(Self(text.to_owned()))
+            Ok(Self(text.into()))
         } else {
             Err(DigestError)
         }

@@ -51,7 +51,10 @@ impl Target {
 }
 
 struct Entry {
+    /// As its task has it, but for the next two, which can change under way.
     target: Arc<Target>,
+    public: bool,
+    serves: bool,
     tracker: Tracker,
     /// Tells a task for an earlier container of the same name that it is obsolete.
     round: u64,
@@ -108,8 +111,9 @@ impl<P: Prober, K: Clock> Probes<P, K> {
         board.rounds += 1;
         let round = board.rounds;
         let task = tokio::spawn(self.clone().run(Arc::clone(&target), round)).abort_handle();
-        let tracker = Tracker::new(level);
-        board.entries.insert(target.name.clone(), Entry { target, tracker, round, task });
+        let (tracker, public, serves) = (Tracker::new(level), target.public, target.serves);
+        let name = target.name.clone();
+        board.entries.insert(name, Entry { target, public, serves, tracker, round, task });
     }
 
     /// Probes exactly these: starts what is missing at its level, stops what is not wanted.
@@ -123,9 +127,7 @@ impl<P: Prober, K: Clock> Probes<P, K> {
             let mut board = self.board();
             match board.entries.get_mut(&target.name) {
                 Some(entry) if entry.target.is_probed_like(&target) => {
-                    if *entry.target != target {
-                        entry.target = Arc::new(target);
-                    }
+                    (entry.public, entry.serves) = (target.public, target.serves);
                 }
                 // The same container is probed in another way from now on.
                 Some(_) if busy.contains(&target.name) => {}
@@ -148,7 +150,7 @@ impl<P: Prober, K: Clock> Probes<P, K> {
         let board = self.board();
         let silent = |entry: &Entry| match entry.tracker.level() {
             Level::Starting | Level::Unhealthy => true,
-            Level::Assumed | Level::Healthy => !entry.target.serves && !entry.tracker.is_steady(),
+            Level::Assumed | Level::Healthy => !entry.serves && !entry.tracker.is_steady(),
         };
         let silent = board.entries.iter().filter(|(_, entry)| silent(entry));
         silent.map(|(name, _)| name.clone()).collect()
@@ -159,7 +161,7 @@ impl<P: Prober, K: Clock> Probes<P, K> {
         let board = self.board();
         let mut newest = BTreeMap::new();
         let healthy = |entry: &&Entry| entry.tracker.level() == Level::Healthy;
-        for entry in board.entries.values().filter(healthy).filter(|entry| entry.target.public) {
+        for entry in board.entries.values().filter(healthy).filter(|entry| entry.public) {
             let Some(at) = entry.tracker.checked_at else { continue };
             let known = newest.entry(entry.target.workload.deployment).or_insert(at);
             *known = at.max(*known);
@@ -180,7 +182,7 @@ impl<P: Prober, K: Clock> Probes<P, K> {
     fn record(&self, target: &Target, round: u64, outcome: ProbeOutcome) -> Option<Instant> {
         let mut board = self.board();
         let entry = board.entries.get_mut(&target.name).filter(|entry| entry.round == round)?;
-        let (before, serves) = (entry.tracker.is_steady(), entry.target.serves);
+        let (before, serves) = (entry.tracker.is_steady(), entry.serves);
         let is_new = entry.tracker.record(&target.probe, outcome, self.0.clock.now());
         if is_new || !serves && !before && entry.tracker.is_steady() {
             self.0.wake.notify_one();

@@ -123,7 +123,7 @@ fn only_a_rise_in_failed_requests_rolls_back() {
         let switched = model.wall();
         model.failed = (1..=before).map(|n| switched - Duration::from_secs(3 * n)).collect();
         // The log is read once the revision is watched.
-        model.state.failure_history.before = None;
+        model.state.failure_history().before = None;
         let begun = model.now;
         while model.now.duration_since(begun) < Duration::from_secs(40) && live(&model) == Some(NEW)
         {
@@ -331,7 +331,7 @@ fn oom_kills_of_child_processes_roll_back() {
         kernel_counts(&mut model, 7, count);
         model.turn();
     }
-    assert_eq!((live(&model), model.state.failure_history.kills()), (Some(NEW), 1));
+    assert_eq!((live(&model), model.state.failure_history().kills()), (Some(NEW), 1));
     kernel_counts(&mut model, 7, 11);
     assert_rolled_back(&mut model, "guard_oom");
     let cause = &model.state.persisted.failures[&NEW].cause;
@@ -349,7 +349,7 @@ fn an_oom_kill_of_the_main_process_counts_once_and_the_next_rolls_back() {
     crash(&mut model, KILLED);
     kernel_counts(&mut model, 8, 0);
     model.turn();
-    assert_eq!((live(&model), model.state.failure_history.kills()), (Some(NEW), 1));
+    assert_eq!((live(&model), model.state.failure_history().kills()), (Some(NEW), 1));
     kernel_counts(&mut model, 8, 1);
     assert_rolled_back(&mut model, "guard_oom");
 }
