@@ -54,7 +54,7 @@ pub fn system_measure() -> Measure {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shortage {
     /// A folder on it.
-    pub place: PathBuf,
+    pub path: PathBuf,
     pub free: u64,
 }
 
@@ -133,10 +133,10 @@ impl DiskSpace {
         let (measure, one) = (Arc::clone(&self.0.measure), Arc::clone(&self.0.measuring));
         let all = async {
             // Kept until the kernel has answered: a hanging one takes one thread, not all.
-            let place = one.acquire_owned().await.ok();
+            let permit = one.acquire_owned().await.ok();
             let all = move || {
-                let _place = place;
-                let space = |place: PathBuf| measure(&place).ok().map(|space| (place, space));
+                let _permit = permit;
+                let space = |path: PathBuf| measure(&path).ok().map(|space| (path, space));
                 paths.into_iter().filter_map(space).collect()
             };
             tokio::task::spawn_blocking(all).await.unwrap_or_default()
@@ -150,12 +150,12 @@ impl DiskSpace {
     /// The fullest image folder, if it is below the floor. Wakes the GC.
     pub async fn shortage(&self) -> Option<Shortage> {
         let least = self.of_images().await.into_iter().min_by_key(|(_, space)| space.free);
-        let (place, Space { free, .. }) = least?;
+        let (path, Space { free, .. }) = least?;
         if free >= self.0.rules.floor {
             return None;
         }
         self.0.wanted.notify_one();
-        Some(Shortage { place, free })
+        Some(Shortage { path, free })
     }
 
     /// Resolves when somebody found too little space.
@@ -301,7 +301,7 @@ mod tests {
         assert!(both.iter().all(|pull| !pull.is_finished()));
         free.store(99, Ordering::SeqCst);
         for pull in both {
-            let shortage = Shortage { place: "/images".into(), free: 99 };
+            let shortage = Shortage { path: "/images".into(), free: 99 };
             assert_eq!(pull.await.unwrap(), Overrun::Floor(shortage));
         }
         tokio::time::timeout(Duration::from_secs(1), disk_space.wanted()).await.unwrap();

@@ -103,7 +103,7 @@ impl HostConnections {
     }
 }
 
-/// A connected host's place in the registry.
+/// A connected host's entry in the registry.
 #[derive(Debug)]
 pub(crate) struct Registration {
     connections: HostConnections,

@@ -1,7 +1,7 @@
 //! Connections of coordinators. There are several: each coordinator has one to each host, and
 //! briefly two; one of them pushes, the others read.
 //!
-//! A newcomer is always let in, since what is in its place may be dead without anybody having
+//! A newcomer is always let in, since what holds the slot may be dead without anybody having
 //! noticed. Who goes for it: first a connection without a call in progress, then the one that was
 //! silent for the longest. Live coordinators ping, so a dead connection goes before any of theirs
 //! with calls.
@@ -37,7 +37,7 @@ struct One {
     activity: Activity,
 }
 
-/// A connection's place, as long as it is held.
+/// A connection that was let in, until this is dropped.
 #[derive(Debug)]
 pub(super) struct Admission {
     all: Established,
@@ -70,7 +70,7 @@ impl Established {
 }
 
 impl Admission {
-    /// Ready when the place is given to another.
+    /// Ready when it has to make way for another.
     pub(super) async fn ended(&self) {
         self.ended.cancelled().await;
     }
@@ -228,36 +228,37 @@ mod tests {
 
     use super::*;
 
-    fn is_out(place: &Admission) -> bool {
-        place.ended.is_cancelled()
+    fn is_out(admission: &Admission) -> bool {
+        admission.ended.is_cancelled()
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_does_nothing_goes_first_then_who_was_silent_for_the_longest() {
         let all = Established::default();
-        let places: Vec<Admission> = (0..MAX_ESTABLISHED).map(|_| all.admit()).collect();
+        let admissions: Vec<Admission> = (0..MAX_ESTABLISHED).map(|_| all.admit()).collect();
         // All but two have calls; of the two, the first was heard last.
-        let calls: Vec<_> = places[2..].iter().map(|place| place.activity.call()).collect();
+        let calls: Vec<_> =
+            admissions[2..].iter().map(|admission| admission.activity.call()).collect();
         tokio::time::advance(Duration::from_secs(1)).await;
-        places[0].activity.hear();
+        admissions[0].activity.hear();
         let _newest = [all.admit(), all.admit()].map(|newest| {
             let call = newest.activity.call();
             (newest, call)
         });
-        assert!(is_out(&places[1]) && is_out(&places[0]));
+        assert!(is_out(&admissions[1]) && is_out(&admissions[0]));
         // From now on all have calls, and one of them was not heard for long: it is dead.
         tokio::time::advance(Duration::from_secs(1)).await;
-        for place in &places[2..] {
-            if place.number != places[5].number {
-                place.activity.hear();
+        for admission in &admissions[2..] {
+            if admission.number != admissions[5].number {
+                admission.activity.hear();
             }
         }
         let live = all.admit();
-        assert!(is_out(&places[5]));
-        let out = places.iter().filter(|place| is_out(place)).count();
+        assert!(is_out(&admissions[5]));
+        let out = admissions.iter().filter(|admission| is_out(admission)).count();
         assert_eq!(out, 3);
         // Places that are given back are free.
-        drop((places, calls, live));
+        drop((admissions, calls, live));
         let again: Vec<Admission> = (0..MAX_ESTABLISHED - 2).map(|_| all.admit()).collect();
         assert!(!again.iter().any(is_out));
     }

@@ -10,7 +10,7 @@ use crate::domain::scheduler::{
 };
 use crate::service::deployments::DeployError;
 use crate::store::Tables;
-use crate::store::contract::{Host, RoomSearch, Roomy};
+use crate::store::contract::{CandidateHost, CandidateSearch, Host};
 
 /// A host unreachable for this long gets no new app: it is not about to come back.
 const LOST: SignedDuration = SignedDuration::from_hours(1);
@@ -47,32 +47,37 @@ pub(super) fn choose(tables: &dyn Tables, search: Search) -> Result<HostId, Depl
     let has_no_share = |bytes: u64| bytes.saturating_add(demand.env_bytes) > MAX_ACCOUNT_ENV_BYTES;
     let full = taken.iter().filter(|(_, bytes)| has_no_share(*bytes)).map(|(host, _)| *host);
     let except: Vec<HostId> = from.iter().copied().chain(full).collect();
-    let candidates = |found: &[Roomy]| -> Vec<Candidate> {
-        found.iter().map(|roomy| candidate(roomy, &taken, overcommit, now)).collect()
+    let candidates = |found: &[CandidateHost]| -> Vec<Candidate> {
+        found.iter().map(|host| candidate(host, &taken, overcommit, now)).collect()
     };
     let fits = Some((demand, overcommit));
     let mut after = None;
     for _ in 0..PAGES {
-        let search = RoomSearch { fits, lost_at, except: &except };
-        let found = tables.hosts_by_room(search, after, PAGE)?;
+        let search = CandidateSearch { fits, lost_at, except: &except };
+        let found = tables.candidate_hosts(search, after, PAGE)?;
         if let Ok(host) = place(demand, &candidates(&found)) {
             return Ok(host);
         }
         if found.len() < PAGE as usize {
             break;
         }
-        after = found.last().map(|roomy| roomy.mark);
+        after = found.last().map(|host| host.mark);
     }
     // Nothing fits. The hosts that come closest are used for the error message.
-    let search = RoomSearch { fits: None, lost_at, except: &from };
-    let closest = tables.hosts_by_room(search, None, PAGE)?;
+    let search = CandidateSearch { fits: None, lost_at, except: &from };
+    let closest = tables.candidate_hosts(search, None, PAGE)?;
     match place(demand, &candidates(&closest)) {
         Err(NoRoom::NoHost(_)) => Err(NoRoom::NoHost(tables.closed_hosts(lost_at)?).into()),
         placed => Ok(placed?),
     }
 }
 
-fn candidate(host: &Roomy, taken: &[(HostId, u64)], overcommit: f64, now: Timestamp) -> Candidate {
+fn candidate(
+    host: &CandidateHost,
+    taken: &[(HostId, u64)],
+    overcommit: f64,
+    now: Timestamp,
+) -> Candidate {
     let id = host.mark.host;
     let own = taken.iter().find(|(taken_of, _)| *taken_of == id);
     Candidate {
@@ -98,7 +103,7 @@ fn capacity_of(status: Option<&HostStatus>, max_memory_mb: Option<u64>) -> Capac
 }
 
 /// The database excludes drained and locked hosts.
-fn availability(host: &Roomy, now: Timestamp) -> Availability {
+fn availability(host: &CandidateHost, now: Timestamp) -> Availability {
     let is_lost = host.unreachable_since.is_some_and(|since| now.duration_since(since) >= LOST);
     let lacks = |status: &HostStatus| status.lacks.is_some();
     if is_lost {

@@ -59,7 +59,7 @@ pub struct Reach {
 
 /// A search for hosts. Those that take no further deployments are never found.
 #[derive(Debug, Clone, Copy)]
-pub struct RoomSearch<'a> {
+pub struct CandidateSearch<'a> {
     /// The demand that has to fit, and the overcommitment factor of hosts; `None`: nothing has to
     /// fit.
     pub fits: Option<(Demand, f64)>,
@@ -70,7 +70,7 @@ pub struct RoomSearch<'a> {
 
 /// Where the last page ended in the order of hosts by room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RoomMark {
+pub struct CandidateMark {
     /// 3: nothing but room spoke against the last host; 2: it was away.
     pub placement_rank: i64,
     /// MiB available to apps and not yet promised; below 0 if it is overcommitted.
@@ -80,7 +80,7 @@ pub struct RoomMark {
 
 /// A host as the scheduler sees it, with its load and its position in the order of room.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Roomy {
+pub struct CandidateHost {
     /// Its last reported status, if readable.
     pub status: Option<HostStatus>,
     /// Limit on the memory it may claim, in MiB.
@@ -92,7 +92,7 @@ pub struct Roomy {
     /// The load of its deployments.
     pub load: Load,
     /// Which host, and where the next page starts.
-    pub mark: RoomMark,
+    pub mark: CandidateMark,
 }
 
 /// A one-time join token as stored.
@@ -120,13 +120,13 @@ pub trait Hosts {
     /// Up to `limit` hosts that match `search`, those with the most room first and unreachable ones
     /// last. By the rule of [`place`](crate::domain::scheduler::place), except for an account's
     /// share.
-    fn hosts_by_room(
+    fn candidate_hosts(
         &self,
-        search: RoomSearch<'_>,
-        after: Option<RoomMark>,
+        search: CandidateSearch<'_>,
+        after: Option<CandidateMark>,
         limit: u32,
-    ) -> Result<Vec<Roomy>>;
-    /// How many hosts take no further deployments, by reason; `lost_at` as in [`RoomSearch`].
+    ) -> Result<Vec<CandidateHost>>;
+    /// How many hosts take no further deployments, by reason; `lost_at` as in [`CandidateSearch`].
     fn closed_hosts(&self, lost_at: Timestamp) -> Result<ClosedHosts>;
     /// Hosts with a wrong load, at most `limit`. Sums over all deployments.
     fn miscounted_hosts(&self, limit: u32) -> Result<Vec<HostId>>;

@@ -44,7 +44,9 @@ pub use deployments::{Count, Counts, DeploymentRow, Deployments, Page};
 pub use devices::{DeviceCode, Devices};
 pub use documents::{DocumentRow, DocumentTrust, Documents};
 pub use factors::{Factors, TotpRow};
-pub use hosts::{Host, Hosts, JoinTokenRow, Load, Reach, RoomMark, RoomSearch, Roomy};
+pub use hosts::{
+    CandidateHost, CandidateMark, CandidateSearch, Host, Hosts, JoinTokenRow, Load, Reach,
+};
 pub use idempotency::{ANSWERS_KEPT, Idempotency, Replay};
 pub use invitations::{InvitationRow, Invitations};
 pub use leases::{Lease, Leases};

@@ -14,8 +14,8 @@ use super::{Row, Tx, named_params, params};
 use crate::domain::capacity::{DESIRED_BYTES, HELPER_KIB};
 use crate::domain::scheduler::{ClosedHosts, MAX_DOCUMENT_BYTES, MAX_ENV_BYTES};
 use crate::store::contract::{
-    Host, HostIdentities as _, Hosts, JoinTokenRow, Load, Reach, Result, RoomMark, RoomSearch,
-    Roomy, StoreError,
+    CandidateHost, CandidateMark, CandidateSearch, Host, HostIdentities as _, Hosts, JoinTokenRow,
+    Load, Reach, Result, StoreError,
 };
 
 const LOAD: &str = "
@@ -23,12 +23,12 @@ const LOAD: &str = "
 
 /// The index alone selects the hosts, by the rule of `domain::scheduler::place`; no other rows are
 /// read. Only for an unreachable host its time is needed.
-const BY_ROOM: &str = "
-    SELECT l.standing, l.allocatable_mb - l.reserved_mb AS spare_mb, l.containers, l.env_bytes,
+const CANDIDATES: &str = "
+    SELECT l.placement_rank, l.allocatable_mb - l.reserved_mb AS spare_mb, l.containers, l.env_bytes,
         l.largest_mb, l.reserved_mb, h.id, h.status, h.max_memory_mb, h.unreachable_since,
         h.refusal IS NOT NULL AS refuses
     FROM (SELECT host_id FROM host_loads AS one
-          WHERE standing >= 2
+          WHERE placement_rank >= 2
               AND (:memory_mb IS NULL
                   OR reserved_mb + :memory_mb
                       + CASE WHEN largest_mb > :memory_mb THEN largest_mb ELSE :memory_mb END
@@ -37,15 +37,15 @@ const BY_ROOM: &str = "
                   AND env_bytes + :env_bytes <= :most_env_bytes
                   AND (containers + 1) * :desired_bytes + ((env_bytes + :env_bytes) * 4 + 2) / 3
                       <= :most_document_bytes)
-              AND (:placement_rank IS NULL OR (-standing, reserved_mb - allocatable_mb, host_id)
+              AND (:placement_rank IS NULL OR (-placement_rank, reserved_mb - allocatable_mb, host_id)
                   > (:placement_rank, :spare_mb, :host_id))
               AND host_id NOT IN (:except)
-              AND (standing > 2 OR NOT EXISTS (SELECT 1 FROM hosts
+              AND (placement_rank > 2 OR NOT EXISTS (SELECT 1 FROM hosts
                   WHERE id = one.host_id AND unreachable_since <= :lost_at))
-          ORDER BY standing DESC, allocatable_mb - reserved_mb DESC, host_id LIMIT :limit) AS best
+          ORDER BY placement_rank DESC, allocatable_mb - reserved_mb DESC, host_id LIMIT :limit) AS best
     JOIN host_loads l ON l.host_id = best.host_id
     JOIN hosts h ON h.id = best.host_id
-    ORDER BY l.standing DESC, spare_mb DESC, h.id";
+    ORDER BY l.placement_rank DESC, spare_mb DESC, h.id";
 
 /// In the order in which `domain::scheduler::place` looks for a reason.
 const CLOSED: &str = "
@@ -58,24 +58,24 @@ const CLOSED: &str = "
               WHEN h.drained_at IS NOT NULL THEN 'drained'
               WHEN h.unreachable_since <= ?1 THEN 'lost'
               WHEN r.is_readable = 0 THEN 'unknown'
-              WHEN l.standing = 1 THEN 'short' END AS reason
+              WHEN l.placement_rank = 1 THEN 'short' END AS reason
           FROM host_loads l JOIN hosts h ON h.id = l.host_id
               JOIN host_reports r ON r.host_id = l.host_id
-          WHERE l.standing > 0) AS closed";
+          WHERE l.placement_rank > 0) AS closed";
 
 const MISCOUNTED: &str = "
     SELECT c.host_id FROM host_loads_counted c LEFT JOIN host_loads l ON l.host_id = c.host_id
-    WHERE (c.allocatable_mb, c.standing, c.reserved_mb, c.containers, c.env_bytes, c.largest_mb)
-        IS DISTINCT FROM (l.allocatable_mb, l.standing, l.reserved_mb, l.containers, l.env_bytes, l.largest_mb)
+    WHERE (c.allocatable_mb, c.placement_rank, c.reserved_mb, c.containers, c.env_bytes, c.largest_mb)
+        IS DISTINCT FROM (l.allocatable_mb, l.placement_rank, l.reserved_mb, l.containers, l.env_bytes, l.largest_mb)
     LIMIT ?1";
 
 const RECOUNT: &str = "
     INSERT INTO host_loads
-        (host_id, allocatable_mb, standing, reserved_mb, containers, env_bytes, largest_mb)
-    SELECT host_id, allocatable_mb, standing, reserved_mb, containers, env_bytes, largest_mb
+        (host_id, allocatable_mb, placement_rank, reserved_mb, containers, env_bytes, largest_mb)
+    SELECT host_id, allocatable_mb, placement_rank, reserved_mb, containers, env_bytes, largest_mb
     FROM host_loads_counted WHERE host_id = ?1
     ON CONFLICT (host_id) DO UPDATE SET allocatable_mb = excluded.allocatable_mb,
-        standing = excluded.standing, reserved_mb = excluded.reserved_mb,
+        placement_rank = excluded.placement_rank, reserved_mb = excluded.reserved_mb,
         containers = excluded.containers, env_bytes = excluded.env_bytes,
         largest_mb = excluded.largest_mb";
 
@@ -127,12 +127,12 @@ impl Hosts for Tx<'_> {
         Ok(load.unwrap_or_default())
     }
 
-    fn hosts_by_room(
+    fn candidate_hosts(
         &self,
-        search: RoomSearch<'_>,
-        after: Option<RoomMark>,
+        search: CandidateSearch<'_>,
+        after: Option<CandidateMark>,
         limit: u32,
-    ) -> Result<Vec<Roomy>> {
+    ) -> Result<Vec<CandidateHost>> {
         let operation = "look for room";
         let demand = search.fits.map(|(demand, _)| demand);
         let named = named_params! {
@@ -152,16 +152,16 @@ impl Hosts for Tx<'_> {
         let (marks, except) = list(named.len() + 1, search.except.iter().map(text).collect());
         let mut params = named.to_vec();
         params.extend(except.iter().map(|host| ("", host as &dyn ToValue)));
-        self.all(operation, &BY_ROOM.replace(":except", &marks), &params[..], |row| {
-            Ok(Roomy {
+        self.all(operation, &CANDIDATES.replace(":except", &marks), &params[..], |row| {
+            Ok(CandidateHost {
                 // An unreadable status counts as none: the host gets nothing new.
                 status: json(row, "status").ok(),
                 max_memory_mb: get::<Option<i64>>(row, "max_memory_mb")?.map(unsigned),
                 unreachable_since: opt_time(row, "unreachable_since")?,
                 refuses: get(row, "refuses")?,
                 load: read_load(row)?,
-                mark: RoomMark {
-                    placement_rank: get(row, "standing")?,
+                mark: CandidateMark {
+                    placement_rank: get(row, "placement_rank")?,
                     spare_mb: get(row, "spare_mb")?,
                     host: parsed(row, "id")?,
                 },

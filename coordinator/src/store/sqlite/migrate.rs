@@ -34,6 +34,7 @@ const STEPS: &[M<'static>] = &[
     M::up(include_str!("../migrations/0018_host_leases.sql")),
     M::up(include_str!("../migrations/0019_services.sql")),
     M::up(include_str!("../migrations/0020_shared_statements.sql")),
+    M::up(include_str!("../migrations/0021_placement_rank.sql")),
 ];
 
 /// WAL mode before 3.51.3 can corrupt the file at a checkpoint reset.

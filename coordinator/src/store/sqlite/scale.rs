@@ -23,8 +23,8 @@ use crate::domain::lifecycle::{Event, Lifecycle};
 use crate::domain::revision::RevisionRecord;
 use crate::domain::service::{Service, Services};
 use crate::store::contract::{
-    Action, Audit as _, AuditChain as _, AuditStatus, Deployments as _, Hosts as _,
-    Idempotency as _, NewAudit, OAuth as _, Replay, Revisions as _, RoomSearch, Roomy,
+    Action, Audit as _, AuditChain as _, AuditStatus, CandidateHost, CandidateSearch,
+    Deployments as _, Hosts as _, Idempotency as _, NewAudit, OAuth as _, Replay, Revisions as _,
     SealedValues as _, Tiers as _,
 };
 use crate::store::sql::Tx;
@@ -87,13 +87,13 @@ fn audit(tx: &mut Tx<'_>, n: u128, deployment: DeploymentId, action: Action, sta
 }
 
 /// Hosts on which an app with this much memory fits.
-fn fitting<'a>(memory_mb: u64) -> RoomSearch<'a> {
+fn fitting<'a>(memory_mb: u64) -> CandidateSearch<'a> {
     let demand = Demand { memory_mb, env_bytes: 0 };
-    RoomSearch { fits: Some((demand, 1.0)), lost_at: at(0), except: &[] }
+    CandidateSearch { fits: Some((demand, 1.0)), lost_at: at(0), except: &[] }
 }
 
 fn create(tx: &mut Tx<'_>) {
-    let found = tx.hosts_by_room(fitting(256), None, 8).unwrap();
+    let found = tx.candidate_hosts(fitting(256), None, 8).unwrap();
     let host = found.first().unwrap().mark.host;
     let deployment = DeploymentId::new(id(u128::MAX >> 64));
     let account = AccountId::new(id(1));
@@ -159,7 +159,7 @@ fn destroy(tx: &mut Tx<'_>) {
 }
 
 fn find_no_room(tx: &mut Tx<'_>) {
-    assert!(tx.hosts_by_room(fitting(1 << 40), None, 8).unwrap().is_empty());
+    assert!(tx.candidate_hosts(fitting(1 << 40), None, 8).unwrap().is_empty());
 }
 
 /// Each has more left than is asked for, but less than the app needs with its helper and an update:
@@ -167,7 +167,7 @@ fn find_no_room(tx: &mut Tx<'_>) {
 const FULL: &str = "UPDATE host_loads SET reserved_mb = allocatable_mb - 400";
 
 fn find_full_hosts(tx: &mut Tx<'_>) {
-    assert!(tx.hosts_by_room(fitting(256), None, 8).unwrap().is_empty());
+    assert!(tx.candidate_hosts(fitting(256), None, 8).unwrap().is_empty());
 }
 
 /// Of the deployment with the most entries.
@@ -256,27 +256,28 @@ fn pages_of_hosts_continue_where_the_last_one_ended() {
                UPDATE hosts SET removed_at = 1 WHERE rowid % 5 = 0;";
     filled.connection.execute_batch(sql).unwrap();
     let tx = Tx::new(&filled.connection);
-    let any = RoomSearch { fits: None, ..fitting(0) };
-    let all = tx.hosts_by_room(any, None, 100).unwrap();
+    let any = CandidateSearch { fits: None, ..fitting(0) };
+    let all = tx.candidate_hosts(any, None, 100).unwrap();
     assert_eq!(all.len(), 16);
     let (mut paged, mut after) = (Vec::new(), None);
     loop {
-        let page = tx.hosts_by_room(any, after, 3).unwrap();
+        let page = tx.candidate_hosts(any, after, 3).unwrap();
         let Some(last) = page.last() else { break };
         after = Some(last.mark);
         paged.extend(page);
     }
     assert_eq!(paged, all);
-    let key = |roomy: &Roomy| (-roomy.mark.placement_rank, -roomy.mark.spare_mb, roomy.mark.host);
+    let key =
+        |host: &CandidateHost| (-host.mark.placement_rank, -host.mark.spare_mb, host.mark.host);
     assert!(all.is_sorted_by_key(key));
     // No host is offered where the app cannot fit, that is lost, or that is excluded.
-    assert_eq!(tx.hosts_by_room(fitting(256), None, 100).unwrap(), all);
-    assert!(tx.hosts_by_room(fitting(8192), None, 100).unwrap().is_empty());
-    let none_is_lost = all.iter().filter(|roomy| roomy.unreachable_since.is_none()).count();
-    let later = RoomSearch { lost_at: at(1), ..any };
-    assert_eq!(tx.hosts_by_room(later, None, 100).unwrap().len(), none_is_lost);
-    let but_one = RoomSearch { except: &[all[0].mark.host], ..any };
-    assert_eq!(tx.hosts_by_room(but_one, None, 100).unwrap(), all[1..]);
+    assert_eq!(tx.candidate_hosts(fitting(256), None, 100).unwrap(), all);
+    assert!(tx.candidate_hosts(fitting(8192), None, 100).unwrap().is_empty());
+    let none_is_lost = all.iter().filter(|host| host.unreachable_since.is_none()).count();
+    let later = CandidateSearch { lost_at: at(1), ..any };
+    assert_eq!(tx.candidate_hosts(later, None, 100).unwrap().len(), none_is_lost);
+    let but_one = CandidateSearch { except: &[all[0].mark.host], ..any };
+    assert_eq!(tx.candidate_hosts(but_one, None, 100).unwrap(), all[1..]);
 }
 
 /// Hosts report and connect all the time.

@@ -238,18 +238,15 @@ fn the_database_query_matches_the_placement_rule() {
     let mut runner = TestRunner::new(ProptestConfig { cases: 500, ..ProptestConfig::default() });
     let same = runner.run(&(any_host(), demand, overcommit), |(host, demand, overcommit)| {
         host.keep(&database, &status, now);
-        let search = RoomSearch { fits: Some((demand, overcommit)), lost_at, except: &[] };
+        let search = CandidateSearch { fits: Some((demand, overcommit)), lost_at, except: &[] };
         let found: Result<_, StoreError> = runtime.block_on(state.store.read(move |tables| {
-            Ok((tables.hosts_by_room(search, None, 9)?, tables.closed_hosts(lost_at)?))
+            Ok((tables.candidate_hosts(search, None, 9)?, tables.closed_hosts(lost_at)?))
         }));
         let (found, closed) = found.unwrap();
         let placed = place(demand, &[host.candidate(id, overcommit)]);
         prop_assert_eq!(!found.is_empty(), placed.is_ok());
-        for roomy in found {
-            prop_assert_eq!(
-                candidate(&roomy, &[], overcommit, now),
-                host.candidate(id, overcommit)
-            );
+        for one in found {
+            prop_assert_eq!(candidate(&one, &[], overcommit, now), host.candidate(id, overcommit));
         }
         let why = if let Err(NoRoom::NoHost(why)) = placed { why } else { ClosedHosts::default() };
         prop_assert_eq!(closed, why);

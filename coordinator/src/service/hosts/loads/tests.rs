@@ -292,7 +292,7 @@ async fn a_wrong_load_is_detected_reported_and_corrected() {
     for sql in [
         "UPDATE host_loads SET reserved_mb = 1",
         "UPDATE host_loads SET containers = 7, largest_mb = 9",
-        "UPDATE host_loads SET env_bytes = 5, standing = 1",
+        "UPDATE host_loads SET env_bytes = 5, placement_rank = 1",
         "DELETE FROM host_loads",
     ] {
         database.execute_batch(sql).unwrap();

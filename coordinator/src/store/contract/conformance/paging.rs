@@ -8,7 +8,7 @@ use serde_json::json;
 use super::Bench;
 use super::fixtures::*;
 use crate::domain::capacity::Demand;
-use crate::store::contract::{Page, RoomSearch, SealedEnvironments};
+use crate::store::contract::{CandidateSearch, Page, SealedEnvironments};
 
 pub(super) async fn pages_of_deployments_neither_repeat_nor_skip(bench: Arc<dyn Bench>) {
     let store = bench.open();
@@ -124,8 +124,8 @@ pub(super) async fn pages_of_acts_apps_and_allowed_accounts_go_on_where_the_last
 }
 
 /// Any host that takes deployments.
-fn search(except: &[HostId]) -> RoomSearch<'_> {
-    RoomSearch { fits: None, lost_at: at(40), except }
+fn search(except: &[HostId]) -> CandidateSearch<'_> {
+    CandidateSearch { fits: None, lost_at: at(40), except }
 }
 
 pub(super) async fn pages_of_hosts_go_on_where_the_last_one_ended(bench: Arc<dyn Bench>) {
@@ -143,26 +143,26 @@ pub(super) async fn pages_of_hosts_go_on_where_the_last_one_ended(bench: Arc<dyn
     read(&store, move |tables| {
         let (mut hosts, mut after) = (Vec::new(), None);
         loop {
-            let page = tables.hosts_by_room(search(&[]), after, 2)?;
+            let page = tables.candidate_hosts(search(&[]), after, 2)?;
             let Some(last) = page.last() else { break };
             after = Some(last.mark);
-            hosts.extend(page.iter().map(|roomy| roomy.mark.host));
+            hosts.extend(page.iter().map(|host| host.mark.host));
         }
         // Most room first, the one that is away last, and none that takes nothing.
         assert_eq!(hosts, [2, 4, 3, 5].map(host_id));
         let except = [host_id(4), host_id(3)];
-        let others = tables.hosts_by_room(search(&except), None, 9)?;
-        let others: Vec<_> = others.iter().map(|roomy| roomy.mark.host).collect();
+        let others = tables.candidate_hosts(search(&except), None, 9)?;
+        let others: Vec<_> = others.iter().map(|host| host.mark.host).collect();
         assert_eq!(others, [2, 5].map(host_id));
-        let lost = RoomSearch { lost_at: at(50), ..search(&[]) };
-        assert_eq!(tables.hosts_by_room(lost, None, 9)?.len(), 3, "without the lost one");
+        let lost = CandidateSearch { lost_at: at(50), ..search(&[]) };
+        assert_eq!(tables.candidate_hosts(lost, None, 9)?.len(), 3, "without the lost one");
         let demand = Demand { memory_mb: 20 * 1024, env_bytes: 0 };
-        let fits = RoomSearch { fits: Some((demand, 1.0)), ..search(&[]) };
+        let fits = CandidateSearch { fits: Some((demand, 1.0)), ..search(&[]) };
         // Room is needed for an update beside the app, so only the largest has it.
-        let found = tables.hosts_by_room(fits, None, 9)?;
-        assert_eq!(found.iter().map(|roomy| roomy.mark.host).collect::<Vec<_>>(), [host_id(5)]);
-        let fits = RoomSearch { fits: Some((demand, 2.0)), ..search(&[]) };
-        assert_eq!(tables.hosts_by_room(fits, None, 9)?.len(), 3, "with overcommitment");
+        let found = tables.candidate_hosts(fits, None, 9)?;
+        assert_eq!(found.iter().map(|host| host.mark.host).collect::<Vec<_>>(), [host_id(5)]);
+        let fits = CandidateSearch { fits: Some((demand, 2.0)), ..search(&[]) };
+        assert_eq!(tables.candidate_hosts(fits, None, 9)?.len(), 3, "with overcommitment");
         Ok(())
     })
     .await;
