@@ -227,7 +227,7 @@ mod tests {
             ..crate::testing::status(DeploymentId::new(Uuid::from_u128(1)))
         };
         DeploymentSnapshot {
-            target: Some(Target::Live { addresses: vec![[127, 64, 0, 1].into()] }),
+            target: Some(Target::Live { addresses: smallvec::smallvec![[127, 64, 0, 1].into()] }),
             ..crate::testing::deployment_snapshot(status)
         }
     }

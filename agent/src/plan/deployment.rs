@@ -14,7 +14,7 @@ use buddo_shared::model::image::Digest;
 use buddo_shared::model::workload::ServiceName;
 use jiff::Timestamp;
 
-use crate::model::live_table::Target;
+use crate::model::live_table::{Addresses, Target};
 use crate::model::spec::WorkloadSpec;
 use crate::model::workload::WorkloadId;
 use crate::plan::phase::Situation;
@@ -120,11 +120,11 @@ pub fn status(
 
 /// Visitors of a deployment are sent to all replicas of its public service that answer.
 pub fn target<'a>(targets: impl IntoIterator<Item = Option<&'a Target>>) -> Option<Target> {
-    let mut addresses = Vec::new();
+    let mut addresses = Addresses::new();
     let mut other = None;
     for target in targets.into_iter().flatten() {
         match target {
-            Target::Live { addresses: more } => addresses.extend(more),
+            Target::Live { addresses: more } => addresses.extend_from_slice(more),
             // Whoever is held is served soon, maybe by another replica.
             Target::Hold => other = Some(Target::Hold),
             Target::Stopped | Target::Suspended => other = other.or_else(|| Some(target.clone())),

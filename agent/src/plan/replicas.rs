@@ -109,7 +109,8 @@ mod tests {
     fn serves(revision: Revision, in_force: Option<Instant>) -> WorkloadState {
         let mut state = WorkloadState::default();
         state.persisted.live = Some(Serving { revision, slot: Slot::A });
-        state.target = Some(Target::Live { addresses: vec![[127, 64, 0, 1].into()] });
+        state.target =
+            Some(Target::Live { addresses: smallvec::smallvec![[127, 64, 0, 1].into()] });
         state.in_force = in_force;
         state
     }

@@ -233,7 +233,7 @@ fn target(
         let answers = level.map_or(matches!(previous, Some(Target::Live { .. })), Level::may_serve);
         let address = container.filter(|_| answers).and_then(|c| c.address);
         return Some(match address {
-            Some(address) => Target::Live { addresses: vec![*address.ip()] },
+            Some(address) => Target::Live { addresses: smallvec::smallvec![*address.ip()] },
             None => Target::Hold,
         });
     }

@@ -76,7 +76,7 @@ fn an_update_switches_first_and_stops_the_old_one_after_the_drain() {
     let switched = model.now;
     let switch = model.turn();
     let new = network().address(Index::new(0).unwrap(), Slot::B);
-    assert_eq!(switch.target, Some(Target::Live { addresses: vec![*new.ip()] }));
+    assert_eq!(switch.target, Some(Target::Live { addresses: smallvec::smallvec![*new.ip()] }));
     let stop = Step::Stop(model.name(OLD, Slot::A));
     let mut stopped = model.now;
     while !model.done.contains(&stop) {
@@ -103,12 +103,12 @@ fn visitors_are_not_switched_to_what_no_longer_answers() {
     tracker.record(&probe, hung, Timestamp::UNIX_EPOCH);
     assert_eq!(tracker.level(), Level::Healthy);
     let old = network().address(Index::new(0).unwrap(), Slot::A);
-    let stays = Some(Target::Live { addresses: vec![*old.ip()] });
+    let stays = Some(Target::Live { addresses: smallvec::smallvec![*old.ip()] });
     assert_eq!(model.plan().target, stays);
     let tracker = model.health.get_mut(&new).unwrap();
     tracker.record(&probe, ProbeOutcome::Healthy, Timestamp::UNIX_EPOCH);
     let new = network().address(Index::new(0).unwrap(), Slot::B);
-    let switched = Some(Target::Live { addresses: vec![*new.ip()] });
+    let switched = Some(Target::Live { addresses: smallvec::smallvec![*new.ip()] });
     assert_eq!(model.plan().target, switched, "it answers again");
 }
 
@@ -261,7 +261,10 @@ fn fm_26_an_unhealthy_container_serves_until_it_is_replaced() {
     model.health.get_mut(&sick).unwrap().record(&probe, unhealthy, Timestamp::UNIX_EPOCH);
     let plan = model.turn();
     let address = |slot| *network().address(Index::new(0).unwrap(), slot).ip();
-    assert_eq!(plan.target, Some(Target::Live { addresses: vec![address(Slot::A)] }));
+    assert_eq!(
+        plan.target,
+        Some(Target::Live { addresses: smallvec::smallvec![address(Slot::A)] })
+    );
     assert!(model.done.contains(&Step::Create(Slot::B)));
     model.health.get_mut(&sick).unwrap().record(
         &probe,
@@ -269,7 +272,10 @@ fn fm_26_an_unhealthy_container_serves_until_it_is_replaced() {
         Timestamp::UNIX_EPOCH,
     );
     let plan = model.turn();
-    assert_eq!(plan.target, Some(Target::Live { addresses: vec![address(Slot::B)] }));
+    assert_eq!(
+        plan.target,
+        Some(Target::Live { addresses: smallvec::smallvec![address(Slot::B)] })
+    );
     model.settle();
     assert_eq!(model.containers.len(), 1);
 }
@@ -426,7 +432,8 @@ fn fm_03_after_a_reboot_requests_are_held_until_the_app_answers() {
     let mut model = Model::new(Some(RunState::Running), App::Answers);
     model.put(NEW, Slot::B, ContainerState::Created);
     model.serves(NEW, Slot::B);
-    model.state.target = Some(Target::Live { addresses: vec![[127, 96, 0, 1].into()] });
+    model.state.target =
+        Some(Target::Live { addresses: smallvec::smallvec![[127, 96, 0, 1].into()] });
     assert_eq!(model.turn().target, Some(Target::Hold));
     assert_eq!(model.settle().phase, Phase::Live);
     assert!(!model.done.iter().any(|step| matches!(step, Step::Create(_))));

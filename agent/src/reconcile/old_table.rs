@@ -112,7 +112,7 @@ mod tests {
 
     fn table(app: &str, address: &str) -> LiveTable {
         let address: SocketAddrV4 = address.parse().unwrap();
-        let target = Target::Live { addresses: vec![*address.ip()] };
+        let target = Target::Live { addresses: smallvec::smallvec![*address.ip()] };
         LiveTable { apps: [(app.to_owned(), target)].into(), ..LiveTable::default() }
     }
 

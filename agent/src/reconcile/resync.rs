@@ -9,7 +9,7 @@ use crate::config::Network;
 use crate::model::address::Index;
 use crate::model::container::{Container, ContainerState};
 use crate::model::document::Document;
-use crate::model::live_table::{LiveTable, Target};
+use crate::model::live_table::{Addresses, LiveTable, Target};
 use crate::model::persisted::{Persisted, Serving};
 use crate::model::spec::{RevisionSpec, WorkloadSpec};
 use crate::model::workload::{Identity, Slot, WorkloadId};
@@ -90,7 +90,9 @@ fn previous_target(
     if !desired.public() {
         // No table names it: it stays where it served.
         let (live, index) = persisted.live.zip(persisted.index)?;
-        return Some(Target::Live { addresses: vec![*network.address(index, live.slot).ip()] });
+        return Some(Target::Live {
+            addresses: smallvec::smallvec![*network.address(index, live.slot).ip()],
+        });
     }
     let target = table.apps.get(desired.deployment().subdomain.as_str())?;
     let Target::Live { addresses } = target else { return Some(target.clone()) };
@@ -100,7 +102,7 @@ fn previous_target(
     // Its own part of what several replicas share.
     let index = persisted.index?;
     let own = [Slot::A, Slot::B].map(|slot| *network.address(index, slot).ip());
-    let addresses: Vec<_> = addresses.iter().copied().filter(|a| own.contains(a)).collect();
+    let addresses: Addresses = addresses.iter().copied().filter(|a| own.contains(a)).collect();
     Some(if addresses.is_empty() { Target::Hold } else { Target::Live { addresses } })
 }
 
@@ -117,7 +119,7 @@ fn left_over(
     let deployment = document.entries().get(&id.deployment)?;
     match table.apps.get(deployment.subdomain.as_str())? {
         Target::Live { addresses } if addresses.contains(&own) => {
-            Some(Target::Live { addresses: vec![own] })
+            Some(Target::Live { addresses: smallvec::smallvec![own] })
         }
         _ => None,
     }
@@ -198,8 +200,9 @@ mod tests {
 
     #[test]
     fn without_a_database_the_table_shows_which_container_served() {
-        let live = Target::Live { addresses: vec![ADDRESS] };
-        let elsewhere = Target::Live { addresses: vec![Ipv4Addr::new(127, 96, 0, 1)] };
+        let live = Target::Live { addresses: smallvec::smallvec![ADDRESS] };
+        let elsewhere =
+            Target::Live { addresses: smallvec::smallvec![Ipv4Addr::new(127, 96, 0, 1)] };
         for (target, strategy, container, expected) in [
             (&live, Rolling, container(1, Running), Some(1)),
             (&elsewhere, Rolling, container(1, Running), None),

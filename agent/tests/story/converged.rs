@@ -185,5 +185,5 @@ fn serving<'a>(
             }
         }
     }
-    Ok((containers, Target::Live { addresses }))
+    Ok((containers, Target::Live { addresses: addresses.into() }))
 }

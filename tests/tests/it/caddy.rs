@@ -292,7 +292,7 @@ async fn failed_requests_are_logged_without_personal_data(
         let address = Ipv4Addr::from_bits(slot_a.to_bits() + 1);
         let app = TcpListener::bind((address, site.config.network.app_port)).await?;
         let answers = tokio::spawn(fails_every_other_time(app));
-        site.publish(Some(Target::Live { addresses: vec![address] })).await?;
+        site.publish(Some(Target::Live { addresses: vec![address].into() })).await?;
         let routes = Routes::new(&site.config)?;
         routes.apply(&site.files()?).await?;
         for host in ["one.apps.example.test", "www.example.org"] {
@@ -342,7 +342,7 @@ async fn an_unusable_error_log_does_not_affect_routes(#[case] caddy: Caddy) -> a
         let mut site = Site::up(world, caddy).await?;
         let [slot_a, ..] = world.layout().networks();
         let address = Ipv4Addr::from_bits(slot_a.to_bits() + 1);
-        site.publish(Some(Target::Live { addresses: vec![address] })).await?;
+        site.publish(Some(Target::Live { addresses: vec![address].into() })).await?;
         let folder = site.config.caddy.error_log.parent().context("no folder")?;
         std::fs::write(folder, "in the way")?;
         let routes = Routes::new(&site.config)?;

@@ -149,7 +149,7 @@ mod tests {
     };
 
     fn live(addresses: &[Ipv4Addr]) -> Target {
-        Target::Live { addresses: addresses.to_vec() }
+        Target::Live { addresses: addresses.into() }
     }
 
     fn table() -> LiveTable {

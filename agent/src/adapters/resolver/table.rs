@@ -197,7 +197,7 @@ mod tests {
     use crate::model::live_table::Target;
 
     fn table(apps: &[&str]) -> LiveTable {
-        let live = Target::Live { addresses: vec![Ipv4Addr::new(127, 64, 0, 1)] };
+        let live = Target::Live { addresses: smallvec::smallvec![Ipv4Addr::new(127, 64, 0, 1)] };
         LiveTable {
             zone: "apps.example.test".to_owned(),
             apps: apps.iter().map(|app| ((*app).to_owned(), live.clone())).collect(),

@@ -41,7 +41,7 @@ async fn a_switch_takes_effect_with_the_next_query() {
     assert_eq!(lookup(dns).await, ["127.63.9.4"]);
     assert!(asked(ask).await.starts_with("HTTP/1.1 404"));
     for address in [Ipv4Addr::new(127, 64, 0, 1), Ipv4Addr::new(127, 96, 0, 1)] {
-        let live = Target::Live { addresses: vec![address] };
+        let live = Target::Live { addresses: smallvec::smallvec![address] };
         file.publish(&LiveTable {
             zone: "example.test".to_owned(),
             apps: [("one".to_owned(), live)].into(),

@@ -207,8 +207,10 @@ fn failed_is_not_said_while_visitors_are_about_to_be_answered_again() {
 
 #[test]
 fn visitors_are_sent_to_all_replicas_that_answer() {
-    let at = |octet| Target::Live { addresses: vec![[127, 64, 0, octet].into()] };
-    let all = Target::Live { addresses: vec![[127, 64, 0, 1].into(), [127, 64, 0, 2].into()] };
+    let at = |octet| Target::Live { addresses: smallvec::smallvec![[127, 64, 0, octet].into()] };
+    let all = Target::Live {
+        addresses: smallvec::smallvec![[127, 64, 0, 1].into(), [127, 64, 0, 2].into()],
+    };
     assert_eq!(target([Some(&at(1)), Some(&at(2))]), Some(all));
     assert_eq!(target([Some(&Target::Hold), Some(&at(2))]), Some(at(2)));
     assert_eq!(target([Some(&Target::Stopped), Some(&Target::Hold)]), Some(Target::Hold));

@@ -186,7 +186,7 @@ impl Model {
         self.state.persisted.proven.insert(revision);
         // As the table in force says.
         let address = network().address(Index::new(0).unwrap(), slot);
-        self.state.target = Some(Target::Live { addresses: vec![*address.ip()] });
+        self.state.target = Some(Target::Live { addresses: smallvec::smallvec![*address.ip()] });
     }
 
     /// Changes what is desired of it.

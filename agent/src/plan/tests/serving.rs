@@ -60,9 +60,10 @@ fn a_broken_state_is_ignored_while_a_start_is_under_way() {
 #[test]
 fn a_held_container_must_answer_before_it_gets_traffic() {
     let address = network().address(Index::new(0).unwrap(), Slot::A);
-    for (before, assumed) in
-        [(Target::Hold, false), (Target::Live { addresses: vec![*address.ip()] }, true)]
-    {
+    for (before, assumed) in [
+        (Target::Hold, false),
+        (Target::Live { addresses: smallvec::smallvec![*address.ip()] }, true),
+    ] {
         let (mut model, name) = serving();
         model.health.clear();
         model.state.target = Some(before);
@@ -212,7 +213,7 @@ fn an_orphan_stays_while_the_table_sends_it_traffic() {
     model.rules.limits = LimitRule::Unknown;
     model.state.orphans.insert(Slot::A, OLD);
     let address = network().address(Index::new(0).unwrap(), Slot::A);
-    model.state.target = Some(Target::Live { addresses: vec![*address.ip()] });
+    model.state.target = Some(Target::Live { addresses: smallvec::smallvec![*address.ip()] });
     model.state.in_force = Some(model.now);
     model.now += Duration::from_hours(1);
     let plan = model.plan();
