@@ -203,7 +203,7 @@ fn calls(log: &Path, skip: u64) -> anyhow::Result<Calls> {
 
 /// From now on Podman reports no events at all.
 async fn silence(product: &Product<'_>) -> anyhow::Result<()> {
-    let file = product.world.layout().path("home/.config/containers/containers.conf");
+    let file = product.world.podman_settings();
     let text = std::fs::read_to_string(&file)?.replace("\"file\"", "\"none\"");
     ensure!(text.contains("events_logger = \"none\""), "{text}");
     std::fs::write(&file, text)?;

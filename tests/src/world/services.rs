@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
 
@@ -12,19 +12,14 @@ use super::supervisor::Supervisor;
 use super::{PATIENCE, World};
 use crate::{poll, unix_http};
 
-const TMPFILES: &str = include_str!("../../../systemd/tmpfiles.d/buddo.conf");
+/// The package's settings for Podman, so that what is tested and measured runs as installed.
+const PACKAGED: &str = include_str!("../../../systemd/containers.conf.d/buddo.conf");
 
-/// Where the package's own container settings are, beside the administrator's.
+/// Where they are, beside the administrator's.
 const DROP_IN: &str = "containers.conf.d";
 
-/// What the package writes to a file below `.config/containers` (`tmpfiles.d(5)`), so that what is
-/// tested and measured runs as installed.
-fn packaged_text(name: &str) -> anyhow::Result<String> {
-    let path = format!("/var/lib/buddo/.config/containers/{name}");
-    let mut lines = TMPFILES.lines().map(|line| line.splitn(7, ' ').collect::<Vec<_>>());
-    let line = lines.find(|fields| fields.get(1) == Some(&&*path)).context("not in tmpfiles.d")?;
-    Ok(line.get(6).context("no text in tmpfiles.d")?.replace("\\n", "\n"))
-}
+/// The world's own, read after the package's: there is no systemd here.
+const OF_WORLD: &str = "containers.conf.d/world.conf";
 
 impl World {
     /// The supervisor, which init becomes.
@@ -191,6 +186,11 @@ impl World {
         .await
     }
 
+    /// The settings of Podman that the world, or a test in it, decides.
+    pub fn podman_settings(&self) -> PathBuf {
+        self.layout.path("home/.config/containers").join(OF_WORLD)
+    }
+
     /// Podman's files. The published registry names lead to the local registry: the platform's
     /// own always, Docker Hub's for images that are present, so that nothing needs the internet;
     /// GitHub's to where a test may serve one that misbehaves.
@@ -199,8 +199,9 @@ impl World {
         let moody = self.layout.address(PortOf::Spare);
         let files = [
             ("storage.conf", "[storage]\ndriver = \"overlay\"\n".to_owned()),
+            ("containers.conf.d/buddo.conf", PACKAGED.to_owned()),
             (
-                "containers.conf",
+                OF_WORLD,
                 "[engine]\nevents_logger = \"file\"\ncgroup_manager = \"cgroupfs\"\n".to_owned(),
             ),
             (
@@ -226,8 +227,6 @@ impl World {
         ];
         let home = self.layout.path("home");
         let config = home.join(".config/containers");
-        let packaged = format!("{DROP_IN}/buddo.conf");
-        let files = files.into_iter().chain([(&*packaged, packaged_text(&packaged)?)]);
         fs::create_dir_all(config.join(DROP_IN))?;
         for folder in [&home.join(".config"), &config, &config.join(DROP_IN)] {
             self.owner.own(folder)?;

@@ -351,7 +351,7 @@ async fn fm_47_a_containers_log_and_open_files_are_bounded() -> anyhow::Result<(
 async fn fm_25_exhausted_locks_give_a_clear_error_until_one_is_free() -> anyhow::Result<()> {
     Lease::run(async |world| {
         let mut app = App::new(world, &[]).await?;
-        let config = world.layout().path("home/.config/containers/containers.conf");
+        let config = world.podman_settings();
         let text = std::fs::read_to_string(&config)?;
         let few = text.replace("[engine]\n", "[engine]\nnum_locks = 32\n");
         ensure!(few != text, "{text}");

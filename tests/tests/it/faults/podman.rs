@@ -175,7 +175,7 @@ async fn fm_19_a_damaged_podman_database_is_reported_and_apps_recreated() -> any
 #[tokio::test]
 async fn fm_21_a_death_is_detected_by_listing_without_events() -> anyhow::Result<()> {
     Lease::run(async |world| {
-        let config = world.layout().path("home/.config/containers/containers.conf");
+        let config = world.podman_settings();
         let text = fs::read_to_string(&config)?;
         fs::write(&config, text.replace("\"file\"", "\"none\""))?;
         world.kill_podman()?;

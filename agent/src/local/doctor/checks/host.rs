@@ -5,7 +5,8 @@ use super::{Case, CheckOutcome, failure, ok, untold, warning};
 /// What a container's own users need: one range as `useradd` allots it.
 const LEAST_IDS: u64 = 65_536;
 /// The package's settings, for fixes to point to.
-const SYSCTL: &str = "install sysctl.d/60-buddo.conf into /etc/sysctl.d and run `sysctl --system`";
+const SYSCTL: &str =
+    "run `sysctl --system`, with the package's 60-buddo.conf in /usr/lib/sysctl.d or /etc/sysctl.d";
 
 pub(super) fn user(case: Case<'_>) -> Option<CheckOutcome> {
     let host = &case.facts.host;
@@ -215,9 +216,9 @@ pub(super) fn kernel_keys(case: Case<'_>) -> Option<CheckOutcome> {
                 "each container uses a kernel key; the kernel allows {keys} per user, and one app \
                  can use them all up"
             ),
-            "`systemd-tmpfiles --create`, which writes `keyring = false` below `[containers]` to \
-             ~/.config/containers/containers.conf.d/buddo.conf, then `systemctl --user restart \
-             buddo-podman`; containers do without from their next start on",
+            "`systemd-tmpfiles --create`, which links ~/.config/containers/containers.conf.d/\
+             buddo.conf to the package's settings (`keyring = false`), then `systemctl --user \
+             restart buddo-podman`; containers do without from their next start on",
         ));
     }
     Some(match keys {
