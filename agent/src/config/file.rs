@@ -169,7 +169,7 @@ impl Config {
             environment.runtime_dir.as_ref().map(|dir| dir.join("buddo-agent"))
         })?;
         let podman_socket = place("podman.socket", raw.podman.socket, || {
-            environment.runtime_dir.as_ref().map(|dir| dir.join("podman/podman.sock"))
+            environment.runtime_dir.as_ref().map(|dir| dir.join("buddo-podman/podman.sock"))
         })?;
         let network = network(&raw.network)?;
         Ok(Self {
@@ -382,10 +382,17 @@ mod tests {
     fn an_empty_file_is_a_working_configuration() {
         let config = Config::parse("", &environment()).unwrap();
         assert_eq!(config.state_dir, Path::new("/home/buddo/.local/state/buddo-agent"));
-        assert_eq!(config.podman.socket, Path::new("/run/user/7/podman/podman.sock"));
+        assert_eq!(config.podman.socket, Path::new("/run/user/7/buddo-podman/podman.sock"));
         assert_eq!(config.socket, Path::new("/run/user/7/buddo-agent/agent.sock"));
         assert_eq!(config.network.specials().missing, Ipv4Addr::new(127, 63, 0, 4));
         assert!(!config.podman.allow_unenforced_limits);
+    }
+
+    #[test]
+    fn the_packaged_file_differs_from_the_defaults_in_nothing() {
+        let packaged = include_str!("../../../systemd/examples/agent.toml");
+        let defaults = Config::parse("", &environment()).unwrap();
+        assert_eq!(Config::parse(packaged, &environment()).unwrap(), defaults);
     }
 
     #[test]

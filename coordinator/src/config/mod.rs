@@ -305,6 +305,12 @@ mod tests {
     }
 
     #[test]
+    fn the_packaged_file_differs_from_the_defaults_in_nothing() {
+        let packaged = include_str!("../../../systemd/examples/coordinator.toml");
+        assert_eq!(format!("{:#?}", parse(packaged).unwrap()), format!("{:#?}", Config::default()));
+    }
+
+    #[test]
     fn an_unknown_key_is_refused_by_name() {
         let error = parse("[api]\nlisten_on = \"x\"").unwrap_err();
         let source = std::error::Error::source(&error).unwrap().to_string();
