@@ -54,6 +54,12 @@ pub enum Command {
         #[arg(long)]
         write: bool,
     },
+    /// Write the manual pages into a folder.
+    Man {
+        /// An existing folder.
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+    },
     /// Print shell completions.
     Completions {
         /// For which shell.

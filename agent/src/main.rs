@@ -66,6 +66,12 @@ fn run(cli: Cli) -> Result<ExitCode> {
         clap_complete::generate(shell, &mut Cli::command(), "buddo-agent", &mut script);
         return print(&script).map(|()| ExitCode::SUCCESS);
     }
+    if let Command::Man { directory } = &cli.command {
+        clap_mangen::generate_to(Cli::command(), directory).with_context(|| {
+            format!("cannot write manual pages to {}; name an existing folder", directory.display())
+        })?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -107,7 +113,7 @@ async fn command(command: Command, config: Config) -> Result<()> {
         Command::Caddyfile { write: true } => {
             caddy::write_main_file(&config).context("cannot write Caddy's main file")
         }
-        Command::Completions { .. } | Command::Doctor(_) => Ok(()),
+        Command::Completions { .. } | Command::Man { .. } | Command::Doctor(_) => Ok(()),
     }
 }
 

@@ -58,6 +58,12 @@ pub enum Command {
     /// Put a backup of the database in place, while no coordinator serves. Hosts obey it at once;
     /// everybody has to log in again, and new API keys have to be made.
     Restore(Restore),
+    /// Write the manual pages into a folder.
+    Man {
+        /// An existing folder.
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+    },
     /// Print a completion script for a shell.
     Completions {
         /// Which shell.

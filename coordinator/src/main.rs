@@ -60,11 +60,14 @@ fn run(args: Args) -> Result<()> {
         commands::completions(shell, &mut out);
         return Ok(());
     }
+    if let Command::Man { directory } = &args.command {
+        return commands::manual(directory);
+    }
     let config = args.config.as_deref().map_or_else(|| Ok(Config::default()), Config::read)?;
     let clock = Arc::new(SystemClock);
     let open_ca = |config: &Config| -> Result<HostCa> { Ok(Keys::of(config)?.ca(clock.clone())?) };
     match args.command {
-        Command::Completions { .. } => Ok(()),
+        Command::Completions { .. } | Command::Man { .. } => Ok(()),
         Command::Ca(CaCommand::Show) => commands::show_ca(&open_ca(&config)?, &mut out),
         Command::Ca(command) => {
             let ca = open_ca(&config)?;

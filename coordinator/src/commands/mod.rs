@@ -9,6 +9,7 @@ pub mod rotation;
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::io::Write;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -151,6 +152,13 @@ pub fn show_ca(ca: &HostCa, out: &mut dyn Write) -> Result<()> {
 /// `completions SHELL`.
 pub fn completions(shell: clap_complete::Shell, out: &mut dyn Write) {
     clap_complete::generate(shell, &mut Args::command(), "buddo-coordinator", out);
+}
+
+/// `man DIR`.
+pub fn manual(directory: &Path) -> Result<()> {
+    clap_mangen::generate_to(Args::command(), directory).with_context(|| {
+        format!("cannot write manual pages to {}; name an existing folder", directory.display())
+    })
 }
 
 /// Untrusted text: it must not move the cursor of the administrator's terminal.
