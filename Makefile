@@ -10,7 +10,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 DEMO := $(TARGET)/demo/buddo-world
 DEMO_BINS := buddo buddo-agent buddo-coordinator buddo-web buddo-world
 
-.PHONY: help demo demo-down test fuzz-api sim chaos redeploys density bench check check-api clean
+.PHONY: help demo demo-down test fuzz-api sim chaos redeploys density bench check check-api deb check-deb apt-repo clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -82,6 +82,18 @@ check: ## Format, imports between rooms, lints, licences and bans
 check-api: ## The OpenAPI document: two linters find no error, a generated client can be imported
 	@scripts/install-api-checkers
 	@scripts/check-api
+
+deb: ## The three Debian packages, in target/debian; built on Debian 12 they run on 13 and Ubuntu 24.04, too
+	@scripts/install-packagers
+	@$(CARGO) build --release --workspace --locked --bin buddo --bin buddo-agent --bin buddo-coordinator
+	@scripts/make-debs
+
+check-deb: deb ## Install, upgrade, remove and purge the packages in a bare Debian 12 (as root)
+	@scripts/install-packagers --tests
+	@scripts/check-debs
+
+apt-repo: deb ## A signed apt repository of them in target/apt; BUDDO_APT_KEY names the key in gpg
+	@scripts/make-apt-repo
 
 clean: demo-down ## Remove what was built
 	@$(CARGO) clean
