@@ -44,7 +44,7 @@ use crate::local::socket::{self, Sources};
 use crate::model::live_table::LiveTable;
 use crate::model::retries::{Jitter, system_jitter};
 use crate::model::snapshot::HostSnapshot;
-use crate::ports::{MemoryEvents, ProcessExits, World};
+use crate::ports::{Cgroups, MemoryEvents, ProcessExits, World};
 use crate::process::disk_reserve::Reserve;
 use crate::process::disk_space::{DiskSpace, system_measure};
 use crate::process::metrics::Metrics;
@@ -344,6 +344,10 @@ impl World for Machine {
     }
 
     fn memory_events(&self) -> Option<Arc<dyn MemoryEvents>> {
+        Some(Arc::new(CgroupFs::default()))
+    }
+
+    fn cgroups(&self) -> Option<Arc<dyn Cgroups>> {
         Some(Arc::new(CgroupFs::default()))
     }
 

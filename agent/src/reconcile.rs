@@ -8,7 +8,8 @@
 //!   timers ─────┤                        ├─► operations.send (steps, each in its lane)
 //!   errors ─────┤                        ├─► edge            (routes; Caddy's log, while watched)
 //!   kills ──────┤                        ├─► lookouts        (the kernel's counts, exits)
-//!   exits ──────┘                        └─► status.set, snapshot
+//!   exits,      │                        └─► status.set, snapshot
+//!   limits ─────┘
 //! ```
 //!
 //! A wake-up carries no data: at most it names what to ask about. Every pass plans for everything,
@@ -186,7 +187,7 @@ impl<W: World> Reconciler<W> {
             secrets: SecretsWatch::begin(now),
             orphans: OrphanSweep::begin(now),
             shortage: Shortage::default(),
-            lookouts: Lookouts::new(&world, settings.watched_exits, &wake),
+            lookouts: Lookouts::new(&world, settings.watched_exits, &wake, metrics.clone()),
             table: TablePublisher::new(Arc::clone(world.live_table()), settings.previous.clone()),
             edge: Edge::new(world.proxy(), Arc::clone(&settings.render), jitter(), &wake),
             persistence: Persistence::new(store, saved, Arc::clone(&wake), jitter()),

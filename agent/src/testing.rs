@@ -113,6 +113,8 @@ pub(crate) fn deployment_snapshot(status: DeploymentStatus) -> DeploymentSnapsho
         given_up: None,
         watched_s: None,
         kills: 0,
+        counts: None,
+        last_exit: None,
         retry_s: None,
         target: None,
         containers: Vec::new(),

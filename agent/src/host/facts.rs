@@ -83,21 +83,22 @@ pub async fn keep(
 }
 
 fn learn(info: &Info, config: &Config) -> HostFacts {
-    let (limits, warning) = match (info.enforces_limits(), config.podman.allow_unenforced_limits) {
-        (true, _) => (LimitRule::Enforced, None),
-        (false, true) => (
-            LimitRule::Waived,
-            Some("tier limits are NOT enforced on this host, as its configuration allows"),
-        ),
-        (false, false) => (
-            LimitRule::Missing,
-            Some(
-                "limits cannot be enforced here, so no app is started: delegate the cgroup v2 \
-                 controllers memory, cpu and pids to the agent's user",
-            ),
-        ),
+    let waived = config.podman.allow_unenforced_limits;
+    let (limits, warning) = match info.limit_gap() {
+        None => (LimitRule::Enforced, None),
+        Some(_) if waived => {
+            let says = "tier limits are NOT enforced on this host, as its configuration allows";
+            (LimitRule::Waived, Some(says.to_owned()))
+        }
+        Some(gap) => {
+            let (cause, fix) = (gap.cause(), gap.fix());
+            let says = format!(
+                "limits cannot be enforced here, so no app is started: {cause}; to mend it: {fix}"
+            );
+            (LimitRule::Missing(gap), Some(says))
+        }
     };
-    let mut warnings: Vec<String> = warning.into_iter().map(str::to_owned).collect();
+    let mut warnings: Vec<String> = warning.into_iter().collect();
     if !info.rootless {
         warnings.push("Podman runs as root; run it as the agent's own user".to_owned());
     }
@@ -130,12 +131,14 @@ fn cpu_millicores() -> u64 {
 mod tests {
     use super::*;
     use crate::config::Environment;
+    use crate::model::host_facts::LimitGap;
 
     fn info(cgroup_version: &str, controllers: &[&str]) -> Info {
         Info {
             version: "4.3.1".to_owned(),
             cgroup_version: cgroup_version.to_owned(),
             cgroup_controllers: controllers.iter().map(|c| (*c).to_owned()).collect(),
+            cgroup_manager: Some("systemd".to_owned()),
             storage_driver: "overlay".to_owned(),
             graph_root: None,
             image_paths: Vec::new(),
@@ -158,8 +161,15 @@ mod tests {
         let whole = info("v2", &["cpu", "memory", "pids"]);
         assert_eq!(learn(&whole, &strict).limits, LimitRule::Enforced);
         assert!(learn(&whole, &strict).warnings.is_empty());
-        for partial in [info("v1", &["cpu", "memory", "pids"]), info("v2", &["memory", "pids"])] {
-            assert_eq!(learn(&partial, &strict).limits, LimitRule::Missing);
+        let no_bus = Info { cgroup_manager: Some("cgroupfs".to_owned()), ..whole.clone() };
+        for (partial, gap, fix) in [
+            (info("v1", &["cpu", "memory", "pids"]), LimitGap::Version, "cgroup version 2"),
+            (info("v2", &["memory", "pids"]), LimitGap::Controllers, "user@UID.service.d"),
+            (no_bus, LimitGap::Manager, "dbus-user-session"),
+        ] {
+            let facts = learn(&partial, &strict);
+            assert_eq!(facts.limits, LimitRule::Missing(gap));
+            assert!(facts.warnings[0].contains(fix), "{:?}", facts.warnings);
             assert_eq!(learn(&partial, &lax).limits, LimitRule::Waived);
             assert_eq!(learn(&partial, &lax).warnings.len(), 1);
         }

@@ -1,5 +1,7 @@
 //! Why an app is in the state it is in, and what happens next: state → words. Pure.
 
+use std::time::Duration;
+
 use buddo_shared::host_wire::manifest::RunState;
 use buddo_shared::host_wire::report::{
     DeploymentStatus, Health, HostStatus, Phase, ReplicaStatus, ServiceStatus,
@@ -8,8 +10,10 @@ use buddo_shared::model::id::Revision;
 use buddo_shared::terminal::clean;
 use serde::{Deserialize, Serialize};
 
+use crate::model::cgroup::CgroupCounts;
+use crate::model::container::KILLED;
 use crate::model::live_table::Target;
-use crate::model::snapshot::DeploymentSnapshot;
+use crate::model::snapshot::{DeploymentSnapshot, ExitSnapshot};
 
 /// An app's state in words, one or two sentences per field.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +27,9 @@ pub struct Explanation {
     /// How each of its services is, unless it consists of the one service `app`.
     #[serde(default)]
     pub services: Vec<String>,
+    /// How it met its limits, and how it last ended.
+    #[serde(default)]
+    pub limits: Vec<String>,
     /// What is wrong with its host, which may be the cause.
     #[serde(default)]
     pub host: Vec<String>,
@@ -41,6 +48,7 @@ impl std::fmt::Display for Explanation {
             clean(&self.next)
         )?;
         self.services.iter().try_for_each(|line| write!(f, "\nService   {}", clean(line)))?;
+        self.limits.iter().try_for_each(|line| write!(f, "\nLimits    {}", clean(line)))?;
         self.host.iter().try_for_each(|trouble| write!(f, "\nHost      {}", clean(trouble)))
     }
 }
@@ -55,8 +63,43 @@ pub fn explain(app: &DeploymentSnapshot, host: &HostStatus) -> Explanation {
         visitors: visitors(app),
         next: next(app),
         services: app.status.named_services().iter().map(service).collect(),
+        limits: limits(app),
         host: troubles(host),
     }
+}
+
+/// What the kernel did to it because of its limits, and the last end of its container.
+fn limits(app: &DeploymentSnapshot) -> Vec<String> {
+    let CgroupCounts { oom_kills, pids_refused, throttled_periods, throttled_us } =
+        app.counts.unwrap_or_default();
+    let seconds = Duration::from_micros(throttled_us).as_secs_f64();
+    let last = app.last_exit.map(|ExitSnapshot { code, oom, at }| {
+        let how = match code {
+            _ if oom => "was killed for using more than its memory limit".to_owned(),
+            Some(KILLED) => format!("was killed ({KILLED}), most often for memory"),
+            Some(code) => format!("ended with code {code}"),
+            None => "ended".to_owned(),
+        };
+        format!("its container {how} at {at:.0}")
+    });
+    let since = "since its container was started";
+    [
+        (oom_kills > 0).then(|| {
+            format!("{oom_kills} of its processes were killed at its memory limit, {since}")
+        }),
+        (pids_refused > 0)
+            .then(|| format!("{pids_refused} times it got no further process or thread, {since}")),
+        (throttled_periods > 0).then(|| {
+            format!(
+                "in {throttled_periods} periods it used up its CPU limit, {since}; its threads \
+                 waited {seconds:.1} s in all"
+            )
+        }),
+        last,
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// How one service is; its revision is the one that introduced its content.
@@ -313,6 +356,36 @@ mod tests {
         says(&app, &host(), &["answers probes; since it went live", "killed for memory"]);
     }
 
+    /// It may be live and well again, and nobody would know otherwise.
+    #[test]
+    fn explains_what_the_limits_did_to_an_app_and_how_it_last_ended() {
+        let mut app = snapshot(Phase::Live, None);
+        app.counts = Some(CgroupCounts::default());
+        assert_eq!(explain(&app, &host()).limits, Vec::<String>::new());
+        app.counts = Some(CgroupCounts {
+            oom_kills: 2,
+            pids_refused: 7,
+            throttled_periods: 40,
+            throttled_us: 3_140_000,
+        });
+        app.last_exit = Some(ExitSnapshot {
+            code: Some(KILLED),
+            oom: false,
+            at: "2026-06-01T12:00:00.5Z".parse().unwrap(),
+        });
+        says(
+            &app,
+            &host(),
+            &[
+                "Limits    2 of its processes were killed at its memory limit",
+                "Limits    7 times it got no further process",
+                "Limits    in 40 periods it used up its CPU limit",
+                "waited 3.1 s in all",
+                "its container was killed (137), most often for memory at 2026-06-01T12:00:00Z",
+            ],
+        );
+    }
+
     #[test]
     fn a_live_app_with_recent_restarts_is_not_reported_as_fine() {
         let mut app = snapshot(Phase::Live, None);
@@ -328,7 +401,7 @@ mod tests {
         let limits =
             buddo_shared::model::limits::Limits { memory_mb: 256, cpu_millicores: 250, pids: 100 };
         let [old, new] = [1, 2].map(Revision::new);
-        let lived = std::time::Duration::from_secs(12);
+        let lived = Duration::from_secs(12);
         let verdict = RollbackVerdict::Memory { kills: 2, certain: true };
         let failure = crate::plan::messages::auto_rollback(&verdict, new, old, lived, limits);
         let mut app = snapshot(Phase::Failed, Some(failure));

@@ -324,11 +324,12 @@ mod tests {
             visitors: said(),
             next: said(),
             services: vec![said()],
+            limits: vec![said()],
             host: vec![said()],
         };
         let files = [(said(), "a line\nanother\u{9b}2J".to_owned())].into();
         for (text, lines) in
-            [(status(&snapshot), 4), (explanation.to_string(), 7), (routes(&files), 3)]
+            [(status(&snapshot), 4), (explanation.to_string(), 8), (routes(&files), 3)]
         {
             assert!(!text.contains(|c: char| c.is_control() && c != '\n'), "{text:?}");
             assert_eq!(text.trim_end().lines().count(), lines, "{text:?}");

@@ -10,7 +10,54 @@ pub enum LimitRule {
     /// They are not enforced, and the administrator accepts that.
     Waived,
     /// They are not enforced: nothing that needs limits is started.
-    Missing,
+    Missing(LimitGap),
+}
+
+/// Code of a failure for limits that the kernel does not keep: the host's trouble, never an app's.
+pub const LIMITS_NOT_ENFORCED: &str = "limits_not_enforced";
+
+/// What keeps Podman from enforcing limits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LimitGap {
+    /// The cgroups are of version 1, which cannot be delegated to a user.
+    Version,
+    /// Not all controllers are delegated to Podman's user.
+    Controllers,
+    /// Podman does not have systemd make cgroups, most often because it found no user bus. It then
+    /// accepts limits, shows them in each inspection, and leaves all containers in the cgroup of its
+    /// own unit (4.3.1).
+    Manager,
+}
+
+impl LimitGap {
+    pub fn cause(self) -> &'static str {
+        match self {
+            Self::Version => "Podman uses cgroup version 1, which cannot be delegated",
+            Self::Controllers => "Podman's user lacks cgroup controllers",
+            Self::Manager => {
+                "Podman does not make cgroups through systemd, as without a user bus, and puts all \
+                 containers into one"
+            }
+        }
+    }
+
+    /// What its administrator does about it.
+    pub fn fix(self) -> &'static str {
+        match self {
+            Self::Version => {
+                "boot with cgroup version 2 alone (`systemd.unified_cgroup_hierarchy=1`)"
+            }
+            Self::Controllers => {
+                "install system/user@UID.service.d/buddo.conf, which delegates memory, cpu and \
+                 pids, and restart the user's manager"
+            }
+            Self::Manager => {
+                "install dbus-user-session and restart the user's manager (`systemctl restart \
+                 user@UID`; its apps restart with it); if Podman then refuses every call, run \
+                 `podman system migrate` as that user, but only while no container runs"
+            }
+        }
+    }
 }
 
 /// What is known of the host apart from its containers.

@@ -1,6 +1,7 @@
 //! What the host knows. Plain data and pure functions; no I/O.
 
 pub mod address;
+pub mod cgroup;
 pub mod container;
 pub mod document;
 pub mod failed_requests;

@@ -4,8 +4,10 @@ use std::net::SocketAddrV4;
 
 use buddo_shared::host_wire::manifest::RunState;
 use buddo_shared::host_wire::report::{DeploymentStatus, Failure, HostStatus};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::model::cgroup::CgroupCounts;
 use crate::model::live_table::Target;
 
 /// The host as the last pass saw it.
@@ -38,6 +40,13 @@ pub struct DeploymentSnapshot {
     /// How often it was killed for memory, as far as auto rollback has seen.
     #[serde(default)]
     pub kills: usize,
+    /// What the kernel counted since its containers were started, at most a minute ago; absent: it
+    /// counts nothing here, or nobody has looked yet.
+    #[serde(default)]
+    pub counts: Option<CgroupCounts>,
+    /// The last end of a container that served, for ten minutes.
+    #[serde(default)]
+    pub last_exit: Option<ExitSnapshot>,
     /// Seconds until the next retry after a failure; absent: nothing waits.
     #[serde(default)]
     pub retry_s: Option<u64>,
@@ -50,6 +59,18 @@ pub struct DeploymentSnapshot {
     pub planned: Vec<String>,
     /// Milliseconds until it is planned again if nothing happens.
     pub next_look_ms: Option<u64>,
+}
+
+/// How a container that served ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExitSnapshot {
+    /// Its exit code; absent: nobody knows it, as after a power loss.
+    pub code: Option<i32>,
+    /// Whether it is known that the kernel killed it for memory: a code of 137 alone says only that
+    /// it was killed.
+    pub oom: bool,
+    /// When that was noticed.
+    pub at: Timestamp,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

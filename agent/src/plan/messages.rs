@@ -9,7 +9,9 @@ use buddo_shared::model::limits::Limits;
 use buddo_shared::model::port::Port;
 use buddo_shared::model::workload::ServiceName;
 
+use crate::model::cgroup::{Breach, LimitCheck};
 use crate::model::container::{ExitInfo, KILLED};
+use crate::model::host_facts::{LIMITS_NOT_ENFORCED, LimitGap};
 use crate::plan::rollback_watch::RollbackVerdict;
 use crate::plan::rollback_watch::failed_requests::Rates;
 use crate::ports::{ContainersError, Hindrance};
@@ -94,12 +96,50 @@ pub fn not_healthy_for_long(port: Port, reason: Option<&str>) -> Failure {
 }
 
 /// The host cannot enforce the tier's limits.
-pub fn limits_not_enforced() -> Failure {
+pub fn limits_not_enforced(gap: LimitGap) -> Failure {
     failure(
-        "limits_not_enforced",
-        "this host does not enforce memory, CPU and process limits, so no tier can run on it"
-            .to_owned(),
-        "ask the host's administrator to delegate the cgroup v2 controllers memory, cpu and pids",
+        LIMITS_NOT_ENFORCED,
+        format!(
+            "the app's host does not enforce limits of memory, CPU and processes: {}",
+            gap.cause()
+        ),
+        format!(
+            "wait, it goes on by itself once the host's administrator has this done: {}",
+            gap.fix()
+        ),
+    )
+}
+
+/// A container that runs is not known to be held to its limits; `None`: it is.
+pub fn limits_not_held(check: LimitCheck) -> Option<Failure> {
+    let cause = match check {
+        LimitCheck::Held => return None,
+        LimitCheck::Unread => {
+            "the agent cannot read whether the app's host holds its container to its limits"
+                .to_owned()
+        }
+        LimitCheck::Broken(breach) => {
+            format!("the app's host does not hold its container to its limits: {breach}")
+        }
+    };
+    let fix = "wait, the agent keeps trying; the host's administrator runs `buddo-agent doctor`, \
+               which says what to do";
+    Some(failure(LIMITS_NOT_ENFORCED, cause, fix))
+}
+
+/// Containers of this host run without their limits; one of them does so in this way.
+pub fn host_without_limits(name: &str, breach: Breach, count: usize) -> Failure {
+    let others = match count {
+        0 | 1 => String::new(),
+        count => format!(", and so do {} others", count - 1),
+    };
+    failure(
+        LIMITS_NOT_ENFORCED,
+        format!("{name} runs without its limits: {breach}{others}"),
+        format!(
+            "let `buddo-agent doctor` say what is wrong with the host and mend that; then remove \
+             what still runs so (`podman rm --force {name}`): the agent makes it again, with limits"
+        ),
     )
 }
 

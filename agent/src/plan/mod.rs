@@ -45,6 +45,7 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use crate::config::{Drain, Network};
+use crate::model::cgroup::LimitCheck;
 use crate::model::container::{Container, ContainerState};
 use crate::model::health::{Level, Tracker};
 use crate::model::host_facts::LimitRule;
@@ -111,11 +112,18 @@ pub struct Seen<'a> {
     /// The probe result; `None`: it is not probed. Looked up once per plan, which asks for it
     /// several times.
     pub tracker: Option<&'a Tracker>,
+    /// Whether it is held to its limits, or need not be.
+    pub limits: LimitCheck,
 }
 
 impl Seen<'_> {
     fn level(self) -> Option<Level> {
         self.tracker.map(Tracker::level)
+    }
+
+    /// Whether it is known to be held to its limits: only then it gets its first visitors.
+    fn is_held(self) -> bool {
+        self.limits == LimitCheck::Held
     }
 
     fn runs(self) -> bool {

@@ -7,8 +7,9 @@ use buddo_shared::host_wire::report::Failure;
 use buddo_shared::model::id::Revision;
 use tokio::time::Instant;
 
+use crate::model::cgroup::LimitCheck;
 use crate::model::container::{ContainerState, Slot};
-use crate::model::health::Level;
+use crate::model::health::{Level, Tracker};
 use crate::model::host_facts::LimitRule;
 use crate::model::persisted::Serving;
 use crate::model::spec::{RevisionSpec, WorkloadSpec};
@@ -90,10 +91,31 @@ fn next_steps(
     let repair = live.is_some_and(|live| live.revision == revision);
     let candidate = view.find(revision, slot);
     let attempt = state.attempt_at(revision);
+    if let Some(unlimited) = &attempt.unlimited {
+        plan.failure = Some(unlimited.failure.clone());
+    }
     if let Some(trouble) = &attempt.trouble {
         plan.failure = Some(trouble.failure.clone());
     }
-    if view.rules.limits == LimitRule::Unknown || view.busy.roll.is_some() {
+    if let Some((container, failure)) = candidate.and_then(|c| Some((c, without_limits(c)?))) {
+        // running → nothing: what no limit holds is not left beside other tenants
+        plan.failure = Some(failure.clone());
+        attempt.is_unlimited(failure);
+        if view.busy.roll.is_none() {
+            remove_at(state, view, plan, revision, &container.name, view.now);
+        }
+        return;
+    }
+    match view.rules.limits {
+        // The host's trouble, not the app's: it waits, and goes on once the host is mended.
+        LimitRule::Missing(gap) => {
+            plan.failure = Some(messages::limits_not_enforced(gap));
+            return;
+        }
+        LimitRule::Unknown => return,
+        LimitRule::Enforced | LimitRule::Waived => {}
+    }
+    if view.busy.roll.is_some() {
         return;
     }
     if let Some(not_before) = attempt.not_before.filter(|at| *at > view.now) {
@@ -174,6 +196,9 @@ fn advance(
     };
     let revision = spec.revision;
     let attempt = state.attempt_at(revision);
+    if container.runs() && container.is_held() {
+        attempt.unlimited = None;
+    }
     // One that answered has its port, whatever became of it since.
     attempt.torn &= !has_answered(container);
     if attempt.torn || container.is_unreachable() && attempt.removed < MAX_REMOVALS {
@@ -198,7 +223,12 @@ fn advance(
         }
         ContainerState::Running => {
             let started = *attempt.started.get_or_insert(view.now);
-            plan.wake_at(started + patience(container, spec));
+            let due = started + patience(container, spec);
+            if view.now < due {
+                plan.wake_at(due);
+            } else if answers_unchecked(container) {
+                plan.failure = messages::limits_not_held(container.limits);
+            }
         }
         ContainerState::Stopping => {
             let since = state.stopping_since(name, view.now);
@@ -206,6 +236,17 @@ fn advance(
         }
         ContainerState::Broken => remove_at(state, view, plan, revision, name, view.now),
     }
+}
+
+/// Why a container that runs must not stay.
+fn without_limits(container: Seen<'_>) -> Option<Failure> {
+    let broken = matches!(container.limits, LimitCheck::Broken(_)) && container.runs();
+    broken.then(|| messages::limits_not_held(container.limits)).flatten()
+}
+
+/// Whether only its limits keep visitors from it, which no app is to blame for.
+fn answers_unchecked(container: Seen<'_>) -> bool {
+    container.runs() && !container.is_held() && container.tracker.is_some_and(Tracker::is_steady)
 }
 
 /// How long a candidate may take to be one that visitors can be sent to. One that answered and does
@@ -243,9 +284,6 @@ fn verdict(
     spec: &RevisionSpec<'_>,
     candidate: Option<Seen<'_>>,
 ) -> Option<Failure> {
-    if view.rules.limits == LimitRule::Missing {
-        return Some(messages::limits_not_enforced());
-    }
     if state.persisted.index.is_none() {
         return Some(messages::host_full());
     }
@@ -267,6 +305,8 @@ fn verdict(
         (Some(container), _) if container.is_unreachable() && attempt.removed < MAX_REMOVALS => {
             None
         }
+        (Some(container), _) if answers_unchecked(container) => None,
+        (Some(container), _) if without_limits(container).is_some() => None,
         (Some(container), _) if container.runs() => {
             let reason = container.tracker.and_then(|t| t.reason.as_deref());
             Some(if has_answered(container) {

@@ -11,6 +11,7 @@
 //! requests meanwhile: it may still answer some of them, while a restart would answer none. A
 //! crashed one is started in place: no other container could be there sooner.
 
+use crate::model::cgroup::LimitCheck;
 use crate::model::container::{Container, ContainerState};
 use crate::model::health::{Level, Tracker};
 use crate::model::live_table::Target;
@@ -31,7 +32,7 @@ const MAX_START_REFUSALS: u32 = 3;
 pub(super) fn serve(state: &mut WorkloadState, view: &View<'_>, desired: &WorkloadSpec) -> Plan {
     let mut plan = Plan::new();
     note_stopping(state, view);
-    forget_lost(state, view);
+    forget_lost(state, view, desired);
     adopt_or_switch(state, view, desired);
     let Supervised { holding, progress } = supervise(state, view, desired, &mut plan);
     rollback::watch_for_rollback(state, view, desired, &mut plan);
@@ -48,7 +49,7 @@ pub(super) fn serve(state: &mut WorkloadState, view: &View<'_>, desired: &Worklo
     });
     let keep = [live.as_deref(), candidate.as_deref()];
     let grace = (live.is_none() && !failed).then_some(deadline(&desired.service().probe));
-    plan.target = target(state, view, candidate.as_deref(), failed, holding);
+    plan.target = target(state, view, desired, candidate.as_deref(), failed, holding);
     teardown::retire(state, view, &mut plan, &keep, grace);
     teardown::forget_secrets(state, view, &mut plan, wanted);
 
@@ -109,7 +110,7 @@ fn note_stopping(state: &mut WorkloadState, view: &View<'_>) {
 }
 
 /// A container that served and is gone, or beyond repair, no longer serves.
-fn forget_lost(state: &mut WorkloadState, view: &View<'_>) {
+fn forget_lost(state: &mut WorkloadState, view: &View<'_>, desired: &WorkloadSpec) {
     let Some(live) = state.persisted.live else { return };
     let stuck = |container: &Container| {
         let since = state.stopping_since(&container.name, view.now);
@@ -120,6 +121,7 @@ fn forget_lost(state: &mut WorkloadState, view: &View<'_>) {
         Some(container) => match container.state {
             ContainerState::Broken => true,
             ContainerState::Stopping => stuck(&container) && !is_leaving(view, &container),
+            ContainerState::Running if is_broken(container) => is_on_trial(state, desired, live),
             _ => state.crash.refusals >= MAX_START_REFUSALS,
         },
     };
@@ -130,6 +132,16 @@ fn forget_lost(state: &mut WorkloadState, view: &View<'_>) {
     }
 }
 
+fn is_broken(container: Seen<'_>) -> bool {
+    matches!(container.limits, LimitCheck::Broken(_))
+}
+
+/// Whether what serves was started again by this agent, so that its limits have to be known before
+/// it gets visitors; and whether the document still says how to make another one like it.
+fn is_on_trial(state: &WorkloadState, desired: &WorkloadSpec, live: Serving) -> bool {
+    state.restarted == Some(live) && RevisionSpec::of(desired, live.revision).is_some()
+}
+
 /// If nothing serves, whichever container answers does from now on. If something serves and the
 /// wanted one answers too, the wanted one takes over.
 fn adopt_or_switch(state: &mut WorkloadState, view: &View<'_>, desired: &WorkloadSpec) {
@@ -137,6 +149,7 @@ fn adopt_or_switch(state: &mut WorkloadState, view: &View<'_>, desired: &Workloa
     let answers = view.containers.iter().filter(|container| {
         container.runs()
             && !is_leaving(view, container)
+            && container.is_held()
             // Its last probe must be good: it may have ended or hung while Podman was away.
             && container.tracker.is_some_and(Tracker::is_steady)
     });
@@ -221,6 +234,7 @@ fn probe(
 fn target(
     state: &WorkloadState,
     view: &View<'_>,
+    desired: &WorkloadSpec,
     candidate: Option<&str>,
     failed: bool,
     holding: bool,
@@ -228,6 +242,7 @@ fn target(
     let previous = state.target.as_ref();
     if let Some(live) = state.persisted.live {
         let container = view.serving(live).filter(|c| c.runs() && !holding && !is_leaving(view, c));
+        let container = container.filter(|c| c.is_held() || !is_on_trial(state, desired, live));
         let level = container.and_then(Seen::level);
         // No tracker yet: it was adopted in this very pass, and stays as it was.
         let answers = level.map_or(matches!(previous, Some(Target::Live { .. })), Level::may_serve);

@@ -6,12 +6,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use buddo_shared::host_wire::report::Failure;
 use buddo_shared::model::id::Revision;
 use buddo_shared::model::image::Digest;
+use jiff::Timestamp;
 use tokio::time::Instant;
 
 use crate::model::container::ExitInfo;
 use crate::model::live_table::Target;
-use crate::model::persisted::{Persisted, RollbackWatch};
+use crate::model::persisted::{Persisted, RollbackWatch, Serving};
 use crate::model::retries;
+use crate::model::snapshot::ExitSnapshot;
 use crate::model::spec::WorkloadSpec;
 use crate::model::step::{Lane, Step};
 use crate::model::workload::{Slot, container_owner};
@@ -34,8 +36,13 @@ pub struct WorkloadState {
     pub attempt: Option<Box<Attempt>>,
     /// Restarts of what serves.
     pub crash: Crash,
+    /// What this agent started again: it gets visitors only once it is known to be held to its
+    /// limits. What served already when the agent came is not taken from its visitors.
+    pub restarted: Option<Serving>,
     /// How often what serves went down recently, for reports.
     pub restarts: Restarts,
+    /// How it last did.
+    pub last_exit: Option<LastExit>,
     /// What was seen of it while auto rollback watches; `None`: nothing.
     pub failure_history: Option<Box<FailureHistory>>,
     /// Containers to be removed → since when they are not needed.
@@ -89,6 +96,17 @@ pub struct Attempt {
     pub torn: bool,
     /// How often its container was removed to be recreated.
     pub removed: u32,
+    /// The host does not hold its containers to their limits.
+    pub unlimited: Option<Unlimited>,
+}
+
+/// Containers that the host did not hold to their limits: made again for as long as that takes, and
+/// never counted against the app.
+#[derive(Debug, Clone)]
+pub struct Unlimited {
+    pub failure: Failure,
+    /// How many were removed for it.
+    removed: u32,
 }
 
 /// Trouble that may pass by itself.
@@ -152,6 +170,25 @@ impl Restarts {
     /// When they stop being reported; `None`: they are not reported now.
     pub fn forgotten_at(&self, now: Instant) -> Option<Instant> {
         self.last.map(|last| last + Self::LATELY).filter(|at| *at > now)
+    }
+}
+
+/// The last end of what serves: shown for as long as [`Restarts`] are, even though it is well again.
+#[derive(Debug, Clone, Copy)]
+pub struct LastExit {
+    at: Instant,
+    shown: ExitSnapshot,
+}
+
+impl LastExit {
+    /// It was found ended at `at`.
+    pub fn new(code: Option<i32>, at: Instant, wall: Timestamp) -> Self {
+        Self { at, shown: ExitSnapshot { code, oom: false, at: wall } }
+    }
+
+    /// While it was recent.
+    pub fn lately(&self, now: Instant) -> Option<ExitSnapshot> {
+        (now.duration_since(self.at) < Restarts::LATELY).then_some(self.shown)
     }
 }
 
@@ -229,6 +266,9 @@ impl WorkloadState {
             }
             StepOutcome::Ended(exit) if lane == Lane::Serve => {
                 self.failure_history().learned(&exit);
+                if let Some(last) = &mut self.last_exit {
+                    last.shown.oom |= exit.oom_killed;
+                }
             }
             StepOutcome::Ended(exit) => {
                 if let Some(attempt) = self.attempt_on(revision) {
@@ -236,11 +276,20 @@ impl WorkloadState {
                     attempt.last_exit = Some(exit);
                 }
             }
-            StepOutcome::Done | StepOutcome::Absent => self.record_done(lane, step, revision, now),
+            StepOutcome::Done | StepOutcome::Absent => {
+                self.record_done(lane, step, revision, now, jitter);
+            }
         }
     }
 
-    fn record_done(&mut self, lane: Lane, step: &Step, revision: Revision, now: Instant) {
+    fn record_done(
+        &mut self,
+        lane: Lane,
+        step: &Step,
+        revision: Revision,
+        now: Instant,
+        jitter: f64,
+    ) {
         match step {
             Step::RemoveSecrets(revision) => {
                 self.secrets.remove(revision);
@@ -266,7 +315,7 @@ impl WorkloadState {
                 self.cleanup = None;
                 let of = container_owner(name).map(|identity| identity.revision);
                 if let Some(attempt) = of.and_then(|revision| self.attempt_on(revision)) {
-                    attempt.removed += 1;
+                    attempt.container_removed(now, jitter);
                 }
             }
             // A fresh container has its whole start deadline.
@@ -541,6 +590,25 @@ impl Attempt {
         let (since, tries) = before.map_or((now, 0), |t| (t.since, t.tries.saturating_add(1)));
         self.not_before = Some(now + retries::SHORTAGE.delay(tries, jitter));
         self.trouble = Some(RolloutTrouble { since, tries, of_host: true, failure });
+        // What made room for it (`recreate`) serves again meanwhile.
+        self.image_ready = false;
+    }
+
+    /// Its container is not held to its limits.
+    pub fn is_unlimited(&mut self, failure: Failure) {
+        let removed = self.unlimited.take().map_or(0, |before| before.removed);
+        self.unlimited = Some(Unlimited { failure, removed });
+    }
+
+    /// Its container was removed, to be made again: the one without limits not at once, because
+    /// another one would hardly fare better, and its neighbours would suffer once more.
+    fn container_removed(&mut self, now: Instant, jitter: f64) {
+        let Some(unlimited) = &mut self.unlimited else {
+            self.removed += 1;
+            return;
+        };
+        self.not_before = Some(now + retries::SHORTAGE.delay(unlimited.removed, jitter));
+        unlimited.removed = unlimited.removed.saturating_add(1);
         // What made room for it (`recreate`) serves again meanwhile.
         self.image_ready = false;
     }

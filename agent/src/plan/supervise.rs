@@ -5,6 +5,7 @@ use std::time::Duration;
 use buddo_shared::host_wire::manifest::Strategy;
 use buddo_shared::model::id::Revision;
 
+use crate::model::cgroup::LimitCheck;
 use crate::model::container::{Container, ContainerState};
 use crate::model::health::Level;
 use crate::model::persisted::Serving;
@@ -12,7 +13,7 @@ use crate::model::retries;
 use crate::model::spec::{RevisionSpec, WorkloadSpec};
 use crate::model::step::{Lane, Step};
 use crate::plan::phase::Progress;
-use crate::plan::state::{Crash, WorkloadState};
+use crate::plan::state::{Crash, LastExit, WorkloadState};
 use crate::plan::teardown::stuck;
 use crate::plan::{Busy, Plan, Seen, View, deadline, messages, revision_to_run};
 
@@ -125,6 +126,9 @@ pub(super) fn supervise(
             if level == Some(Level::Starting) && is_wanted {
                 progress = Progress::Restarts;
                 plan.failure = Some(messages::restarting(None, state.crash.count));
+            } else if matches!(container.limits, LimitCheck::Broken(_)) {
+                // It keeps serving: it did before anybody looked.
+                plan.failure = messages::limits_not_held(container.limits);
             }
         }
         // It is being stopped: it ends, or gets stuck and is removed.
@@ -177,6 +181,7 @@ fn revive(
         if std::mem::take(&mut crash.ran) && watched {
             state.failure_history.get_or_insert_default().ended(code, view.now);
         }
+        state.last_exit = Some(LastExit::new(code, view.now, view.wall));
         crash.down = true;
         crash.healthy_since = None;
         crash.silent_since = None;
@@ -202,6 +207,9 @@ fn revive(
     let name = || container.name.clone();
     let inspect = last_words.then(|| Step::InspectExit(name()));
     let start = [Step::Start(name()), Step::Watch(name())];
+    // Where no document says how to make another one, visitors are better off with this one.
+    let again = RevisionSpec::of(desired, revision).is_some();
+    state.restarted = state.persisted.live.filter(|_| again);
     plan.add(Lane::Serve, revision, inspect.into_iter().chain(start));
 }
 

@@ -17,6 +17,7 @@ use crate::model::persisted::Persisted;
 use crate::plan::state::StepOutcome;
 
 mod auto_rollback;
+mod limits;
 mod model;
 mod secrets;
 mod serving;
@@ -350,20 +351,6 @@ fn partly_stored_secrets_are_tracked_for_removal() {
     let mut state = WorkloadState::default();
     state.record(Lane::Roll, &Step::PutSecrets, NEW, hangs(), Instant::now(), 0.5);
     assert!(state.secrets.contains_key(&NEW));
-}
-
-#[test]
-fn without_enforced_limits_nothing_new_is_started() {
-    let mut model = Model::new(Some(RunState::Running), App::Answers);
-    model.rules.limits = LimitRule::Missing;
-    assert_eq!(model.settle().failure.unwrap().code, "limits_not_enforced");
-    assert!(model.done.is_empty());
-    let mut model = Model::new(Some(RunState::Running), App::Answers);
-    model.rules.limits = LimitRule::Unknown;
-    model.settle();
-    assert!(model.done.is_empty(), "it is not known yet, so it waits");
-    model.rules.limits = LimitRule::Waived;
-    assert_eq!(model.settle().phase, Phase::Live);
 }
 
 /// Visitors are held meanwhile, and the edge holds them for only ten seconds.

@@ -4,6 +4,7 @@
 //! [`Containers`] and [`Proxy`]. `adapters` implements them; simulation implements them with
 //! faults.
 
+mod cgroups;
 mod container_logs;
 mod containers;
 mod desired_state;
@@ -18,6 +19,7 @@ mod process_exits;
 mod proxy;
 mod world;
 
+pub use self::cgroups::{Cgroups, Look};
 pub use self::container_logs::{ContainerLogs, CurrentContainers};
 pub use self::containers::{Containers, ContainersError, Hindrance};
 pub use self::desired_state::{DesiredStateSink, Refusal};

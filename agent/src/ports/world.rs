@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use buddo_runtime::clock::Clock;
 
-use super::{Containers, LiveTablePublisher, MemoryEvents, Prober, ProcessExits, Proxy};
+use super::{Cgroups, Containers, LiveTablePublisher, MemoryEvents, Prober, ProcessExits, Proxy};
 use crate::model::retries::Jitter;
 
 /// The outside world of the reconciler: Podman, apps, Caddy, the resolver, time and chance.
@@ -23,6 +23,10 @@ pub trait World: Send + Sync + 'static {
     fn jitter(&self) -> &Jitter;
     /// Kills for memory, where the kernel counts them.
     fn memory_events(&self) -> Option<Arc<dyn MemoryEvents>> {
+        None
+    }
+    /// Containers' cgroups, where they can be read.
+    fn cgroups(&self) -> Option<Arc<dyn Cgroups>> {
         None
     }
     /// Process exits, where the kernel reports them: before Podman does.

@@ -9,6 +9,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
@@ -49,6 +50,10 @@ struct Counts {
     refused_routes: Counter,
     collected: Counter,
     collected_bytes: Counter,
+    oom_kills: Counter,
+    pids_refused: Counter,
+    throttled_periods: Counter,
+    throttled_us: AtomicU64,
     disk_free: Family<Word, Gauge>,
     disk_used: Family<Word, Gauge>,
 }
@@ -68,6 +73,10 @@ impl Default for Counts {
             refused_routes: Counter::default(),
             collected: Counter::default(),
             collected_bytes: Counter::default(),
+            oom_kills: Counter::default(),
+            pids_refused: Counter::default(),
+            throttled_periods: Counter::default(),
+            throttled_us: AtomicU64::default(),
             disk_free: Family::default(),
             disk_used: Family::default(),
         }
@@ -120,6 +129,30 @@ impl Metrics {
             "Their size, layers that others share included",
             Unit::Bytes,
             c.collected_bytes.clone(),
+        );
+        registry.register(
+            "app_oom_kills",
+            "Processes of apps that were killed because their container had reached its memory limit",
+            c.oom_kills.clone(),
+        );
+        registry.register(
+            "app_refused_processes",
+            "Processes and threads that apps could not start because of their limit",
+            c.pids_refused.clone(),
+        );
+        registry.register(
+            "app_throttled_periods",
+            "Periods in which a container used up its CPU limit before their end",
+            c.throttled_periods.clone(),
+        );
+        let throttled: Counter<f64, AtomicU64> = Counter::default();
+        let waited = Duration::from_micros(c.throttled_us.load(Ordering::Relaxed));
+        throttled.inc_by(waited.as_secs_f64());
+        registry.register_with_unit(
+            "app_throttled",
+            "For how long threads of apps waited because of their CPU limit, all added up",
+            Unit::Seconds,
+            throttled,
         );
         registry.register_with_unit(
             "disk_free",
@@ -182,6 +215,23 @@ impl Metrics {
     pub fn collected(&self, bytes: u64) {
         self.0.collected.inc();
         self.0.collected_bytes.inc_by(bytes);
+    }
+
+    /// The kernel killed so many processes of apps for memory, and refused them so many more.
+    pub fn limited(&self, oom_kills: u64, pids_refused: u64) {
+        self.0.oom_kills.inc_by(oom_kills);
+        self.0.pids_refused.inc_by(pids_refused);
+    }
+
+    /// Apps used up their CPU limit in so many periods, and waited for so many microseconds.
+    pub fn throttled(&self, periods: u64, waited_us: u64) {
+        self.0.throttled_periods.inc_by(periods);
+        self.0.throttled_us.fetch_add(waited_us, Ordering::Relaxed);
+    }
+
+    #[cfg(test)]
+    pub(crate) fn oom_kills(&self) -> u64 {
+        self.0.oom_kills.get()
     }
 
     /// How full file systems are.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use buddo_shared::host_wire::report::ReportBody;
+use buddo_shared::host_wire::report::{Failure, ReportBody};
 use buddo_shared::model::id::DeploymentId;
 use buddo_shared::model::workload::{ReplicaIndex, ServiceName};
 use tokio::time::Instant;
@@ -18,6 +18,7 @@ use super::planned::Planned;
 use super::table_publisher::{Published, live_table};
 use crate::adapters::probe::board;
 use crate::adapters::store::Entry;
+use crate::model::cgroup::LimitCheck;
 use crate::model::document::Document;
 use crate::model::health::Level;
 use crate::model::host_facts::LimitRule;
@@ -26,7 +27,7 @@ use crate::model::step::{Lane, Step};
 use crate::model::workload::{Slot, WorkloadId};
 use crate::plan::deployment::roll_back_together;
 use crate::plan::state::WorkloadState;
-use crate::plan::{PlannedOperation, Replacing, revision_to_run};
+use crate::plan::{PlannedOperation, Replacing, messages, revision_to_run};
 use crate::ports::{ContainersError, World};
 use crate::reconcile::resync::resync;
 
@@ -68,7 +69,9 @@ impl<W: World> Reconciler<W> {
         }
         let watched = planned.iter().any(|workload| workload.plan.watched_until.is_some());
         self.edge.follow_log(&document, watched);
-        let exits_due = self.lookouts.keep(&planned, &self.states);
+        let limits = self.inputs.facts.borrow().limits;
+        let exits_due = self.lookouts.keep(&planned, &self.states, limits);
+        self.shortage.look_at_limits(unlimited(&planned), now);
         self.keep_probes(&planned);
         let published = self.publish_table(&document, &planned, now).await;
         let served = |id| self.persistence.served(id);
@@ -279,6 +282,17 @@ impl<W: World> Reconciler<W> {
             }
         }
     }
+}
+
+/// What runs without its limits: one of them, and how many there are.
+fn unlimited(planned: &[Planned<'_>]) -> Option<Failure> {
+    let containers = planned.iter().flat_map(|workload| &workload.containers);
+    let mut broken = containers.filter_map(|container| match container.limits {
+        LimitCheck::Broken(breach) => Some((&container.name, breach)),
+        LimitCheck::Held | LimitCheck::Unread => None,
+    });
+    let (name, breach) = broken.next()?;
+    Some(messages::host_without_limits(name, breach, 1 + broken.count()))
 }
 
 /// Whether there is any workload of a deployment.

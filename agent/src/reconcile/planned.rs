@@ -120,7 +120,11 @@ impl<W: World> Reconciler<W> {
                 .get(id)
                 .into_iter()
                 .flatten()
-                .map(|container| Seen { container, tracker: health.get(&container.name) })
+                .map(|container| Seen {
+                    container,
+                    tracker: health.get(&container.name),
+                    limits: self.lookouts.limits(container, rules.limits),
+                })
                 .collect();
             let busy = self.operations.busy(*id);
             if let Some(service) = desired.map(WorkloadSpec::service) {

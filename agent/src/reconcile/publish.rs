@@ -10,9 +10,11 @@ use buddo_shared::model::id::Revision;
 use tokio::time::Instant;
 
 use crate::adapters::store::Entry;
+use crate::model::cgroup::CgroupCounts;
 use crate::model::document::Document;
+use crate::model::host_facts::LimitRule;
 use crate::model::live_table::Target;
-use crate::model::snapshot::{ContainerSnapshot, DeploymentSnapshot, HostSnapshot};
+use crate::model::snapshot::{ContainerSnapshot, DeploymentSnapshot, ExitSnapshot, HostSnapshot};
 use crate::model::spec::WorkloadSpec;
 use crate::model::step::Step;
 use crate::model::workload::{Identity, container_name};
@@ -184,6 +186,8 @@ impl<W: World> Reconciler<W> {
             doing: busy.serve.iter().chain(&busy.roll).map(Step::to_string).collect(),
             planned: workload.plan.all_steps().map(Step::to_string).collect(),
             kills: state.failure_history.as_ref().map_or(0, |history| history.kills()),
+            counts: self.lookouts.counts(workload.id),
+            last_exit: state.last_exit.and_then(|last| last.lately(now)),
             retry: state.waits_until(now).map(until),
             watched: workload.plan.watched_until.map(until),
             next_look: workload.plan.wake.map(until),
@@ -193,16 +197,21 @@ impl<W: World> Reconciler<W> {
     fn host_status(&self, document: Option<&Document>) -> HostStatus {
         let facts = self.inputs.facts.borrow().clone();
         let stale = document.is_some_and(|d| d.manifest().expires_at <= self.world.clock().now());
-        let lacks = self.shortage.lacks(Instant::now()).cloned();
+        let short = self.shortage.lacks(Instant::now()).cloned();
         let loses_bodies = facts.loses_bodies && document.is_some_and(has_recreate);
         let trouble = self.observation.trouble();
+        // The facts have a warning of their own for that.
+        let no_limits = match facts.limits {
+            LimitRule::Missing(gap) => Some(messages::limits_not_enforced(gap)),
+            LimitRule::Unknown | LimitRule::Enforced | LimitRule::Waived => None,
+        };
         let mut warnings = facts.warnings;
         warnings.extend(facts.disk);
         warnings.extend(self.inputs.alarm.borrow().clone());
         warnings.extend(trouble.map(|trouble| format!("{}; {}", trouble.cause, trouble.fix)));
         warnings.extend(self.world.containers().warnings());
         warnings.extend(self.secrets.warning());
-        warnings.extend(lacks.as_ref().map(messages::no_new_apps));
+        warnings.extend(short.as_ref().map(messages::no_new_apps));
         warnings.extend(self.edge.warnings());
         warnings.extend(loses_bodies.then(|| LOSES_BODIES.to_owned()));
         warnings.extend((!self.observation.hears_events()).then(|| NO_EVENTS.to_owned()));
@@ -219,7 +228,7 @@ impl<W: World> Reconciler<W> {
             allocatable_mb: facts.allocatable_mb,
             cpu_millicores: facts.cpu_millicores,
             warnings,
-            lacks: lacks.map(Box::new),
+            lacks: short.or(no_limits).map(Box::new),
         }
     }
 }
@@ -236,6 +245,8 @@ struct Part {
     doing: Vec<String>,
     planned: Vec<String>,
     kills: usize,
+    counts: Option<CgroupCounts>,
+    last_exit: Option<ExitSnapshot>,
     retry: Option<Duration>,
     watched: Option<Duration>,
     next_look: Option<Duration>,
@@ -250,6 +261,7 @@ fn snapshot_of(
 ) -> DeploymentSnapshot {
     let watched = parts.iter().filter_map(|part| part.watched).max();
     let retry = parts.iter().filter_map(|part| part.retry).min();
+    let counts = parts.iter().find_map(|part| part.counts);
     let next_look = parts.iter().filter_map(|part| part.next_look).min();
     let mut snapshot = DeploymentSnapshot {
         subdomain: desired.map(|desired| desired.subdomain.to_string()),
@@ -259,6 +271,8 @@ fn snapshot_of(
         given_up: workloads.iter().find_map(|workload| workload.plan.given_up.clone()),
         watched_s: watched.map(|left| left.as_secs()),
         kills: parts.iter().map(|part| part.kills).sum(),
+        counts: counts.is_some().then(|| parts.iter().filter_map(|part| part.counts).sum()),
+        last_exit: parts.iter().filter_map(|part| part.last_exit).max_by_key(|exit| exit.at),
         retry_s: retry.map(|left| left.as_secs().max(1)),
         target: target_of(workloads),
         // Kept for each deployment of the host: `extend` alone would make room for four.

@@ -1,5 +1,5 @@
-//! What the host was found to lack when it was to create or start a container. Meanwhile the host
-//! reports it, and should get no new apps.
+//! What the host was found to lack when it was to create or start a container, or to hold one to its
+//! limits. Meanwhile the host reports it, and should get no new apps.
 
 use std::time::Duration;
 
@@ -14,11 +14,12 @@ use crate::ports::ContainersError;
 /// if it is still wanted.
 const PAST: Duration = Duration::from_mins(5);
 
-/// What is lacking, as far as the last creates and starts showed.
+/// What is lacking, as far as the last creates and starts, and what runs, showed.
 #[derive(Debug, Default)]
 pub(super) struct Shortage {
     create: Option<(Instant, Failure)>,
     start: Option<(Instant, Failure)>,
+    limits: Option<(Instant, Failure)>,
 }
 
 impl Shortage {
@@ -44,16 +45,26 @@ impl Shortage {
         }
     }
 
+    /// Records that something runs without the limits that were ordered for it, if it does. What was
+    /// just removed for that is still told of for a while.
+    pub(super) fn look_at_limits(&mut self, unlimited: Option<Failure>, now: Instant) {
+        if let Some(failure) = unlimited {
+            self.limits = Some((now, failure));
+        }
+    }
+
     /// What is lacking now.
     pub(super) fn lacks(&self, now: Instant) -> Option<&Failure> {
-        let mut both = [&self.create, &self.start].into_iter().flatten();
-        both.find(|(at, _)| now.duration_since(*at) < PAST).map(|(_, failure)| failure)
+        self.all().find(|(at, _)| now.duration_since(*at) < PAST).map(|(_, failure)| failure)
+    }
+
+    fn all(&self) -> impl Iterator<Item = &(Instant, Failure)> {
+        [&self.limits, &self.create, &self.start].into_iter().flatten()
     }
 
     /// When to look again if nothing happens.
     pub(super) fn due(&self, now: Instant) -> Option<Instant> {
-        let both = [&self.create, &self.start].into_iter().flatten();
-        both.map(|(at, _)| *at + PAST).filter(|past| *past > now).min()
+        self.all().map(|(at, _)| *at + PAST).filter(|past| *past > now).min()
     }
 }
 

@@ -86,6 +86,10 @@ impl ports::World for Simulated {
     fn jitter(&self) -> &Jitter {
         &self.jitter
     }
+
+    fn cgroups(&self) -> Option<Arc<dyn ports::Cgroups>> {
+        Some(Arc::<Life>::clone(&self.life))
+    }
 }
 
 /// Where containers are published.

@@ -34,7 +34,11 @@ impl Run {
 
     /// Something goes wrong.
     pub(crate) fn befall(&mut self, fault: Fault) {
-        self.world.with(|state| state.say(|| format!("fault: {fault:?}")));
+        let limits_come_and_go = self.limits_come_and_go;
+        self.world.with(|state| {
+            state.say(|| format!("fault: {fault:?}"));
+            state.engine.unlimited ^= limits_come_and_go;
+        });
         let world = Arc::clone(&self.world);
         match fault {
             Fault::Kill => world.act(State::kill),
@@ -159,6 +163,9 @@ impl Run {
                     exposed_by: None,
                     sick_unwritten: false,
                     reads: Vec::new(),
+                    made: u64::MAX,
+                    started_by: None,
+                    unlimited: false,
                 };
                 state.engine.containers.insert("postgres".to_owned(), container);
                 state.engine.secrets.insert("postgres-password".to_owned(), "x".to_owned());
@@ -228,7 +235,7 @@ impl Run {
             let now = Instant::now();
             state.swarm = Swarm::none();
             state.clock_offset = 0;
-            (state.deaf, state.engine.tears) = (false, false);
+            (state.deaf, state.engine.tears, state.engine.unlimited) = (false, false, false);
             state.calls_left = None;
             (state.engine.hung_until, state.engine.away_until) = (None, None);
             state.starved_until = None;

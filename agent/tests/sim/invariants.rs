@@ -94,6 +94,15 @@ impl State {
                     let (answering, silent): (Vec<_>, Vec<_>) =
                         there.into_iter().partition(|(_, c)| c.answers(now));
                     for (name, c) in &answering {
+                        // What an earlier agent started may have served before anybody looked; an
+                        // older table that cannot be replaced may name what crashed and came back.
+                        let fresh = c.started_by == Some(self.life) && c.exposed_by.is_none();
+                        // One of a revision that no document describes cannot be made again.
+                        let described = c.identity.is_some_and(|i| self.describes(i));
+                        let sure = described && self.books.is_wanted_for_sure(id);
+                        if c.unlimited && fresh && sure && !self.edge.unwritten {
+                            self.violate(format!("{} gets visitors, without limits", short(name)));
+                        }
                         let own = c.identity.map(|i| i.workload);
                         let mine = own.is_some_and(|w| w.deployment == id);
                         if !mine && trust.settled {

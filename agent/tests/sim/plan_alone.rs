@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use buddo_agent::config::Drain;
 use buddo_agent::model::address::Index;
+use buddo_agent::model::cgroup::LimitCheck;
 use buddo_agent::model::container::{Container, ContainerState, ExitInfo, Identity, Slot};
 use buddo_agent::model::health::{Level, ProbeOutcome, Tracker, Trackers};
 use buddo_agent::model::host_facts::LimitRule;
@@ -136,7 +137,11 @@ impl Alone {
     }
 
     fn planned(&self, state: &mut WorkloadState) -> Plan {
-        let seen = |container| Seen { container, tracker: self.health.get(&container.name) };
+        let seen = |container| Seen {
+            container,
+            tracker: self.health.get(&container.name),
+            limits: LimitCheck::Held,
+        };
         let containers: Vec<Seen<'_>> = self.containers.values().map(seen).collect();
         let view = View {
             id: self.id,

@@ -65,6 +65,8 @@ pub(crate) fn run(seed: u64, keys: &Arc<Keys>, traced: bool) -> Result<Done, Fai
         let world = World::new(seed, swarm, traced);
         world.with(|state| state.say(|| format!("{swarm:?} {faults:?}")));
         let mut run = Run::new(&world, keys, rng);
+        // Not drawn: the other seeds stay what they were.
+        run.limits_come_and_go = seed % 8 == 3;
         let outcome = run.all(&faults).await;
         let (story, digest) = world.with(|state| state.story());
         outcome.map_err(|words| Failure { words, story })?;
@@ -108,6 +110,8 @@ pub(crate) struct Run {
     /// Faults that end by themselves, and when.
     pub(crate) healings: Vec<(Instant, Fault)>,
     coordinator: tokio::task::JoinHandle<()>,
+    /// Each fault switches whether the host holds what it starts to its limits.
+    pub(crate) limits_come_and_go: bool,
 }
 
 impl Drop for Run {
@@ -131,6 +135,7 @@ impl Run {
             up_at: Instant::now(),
             healings: Vec::new(),
             coordinator: tokio::spawn(coordinator),
+            limits_come_and_go: false,
         }
     }
 
@@ -295,6 +300,14 @@ impl Run {
             let shown = self.agent.as_ref().and_then(|agent| agent.snapshot.borrow().clone());
             let mut shown = shown.iter().flat_map(|host| &host.deployments);
             if !shown.any(|deployment| deployment.status.restarts > 0) {
+                break;
+            }
+            self.pass(Duration::from_mins(1)).await?;
+        }
+        // What the host lacked is told of for five minutes.
+        for _ in 0..6 {
+            let shown = self.agent.as_ref().and_then(|agent| agent.snapshot.borrow().clone());
+            if shown.is_none_or(|shown| shown.host.lacks.is_none()) {
                 break;
             }
             self.pass(Duration::from_mins(1)).await?;

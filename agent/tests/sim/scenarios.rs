@@ -921,3 +921,72 @@ fn a_replica_that_is_no_longer_wanted_answers_until_a_wanted_one_does() {
         });
     }
 }
+
+/// Podman says that all is well, and what it starts has no limits: as without a user bus.
+#[test]
+fn fm_78_what_has_no_limits_gets_no_visitors_and_the_host_says_so() {
+    play(|mut run| async move {
+        run.want(1, 1);
+        run.want(3, 1);
+        run.settle().await;
+        run.world.act(|state| state.engine.unlimited = true);
+        run.want(1, 2);
+        run.want(2, 1);
+        run.sign();
+        run.wait(120).await;
+        let serves = |state: &mut State, app: &str| {
+            matches!(state.edge.table.apps.get(app), Some(Target::Live { .. }))
+        };
+        assert!(run.world.with(|state| serves(state, "app-1")), "the old revision serves on");
+        assert!(!run.world.with(|state| serves(state, "app-2")), "it never had limits");
+        let waits = |run: &Run, n| {
+            run.world.with(|state| match state.books.levels.get(&deployment(n)) {
+                Some(ReportBody::Deployment(status)) if status.phase != Phase::Failed => {
+                    status.failure.as_ref().map(|failure| failure.code.clone())
+                }
+                _ => None,
+            })
+        };
+        for n in [1, 2] {
+            assert_eq!(waits(&run, n).as_deref(), Some("limits_not_enforced"), "app {n}");
+        }
+        let host = run.agent.as_ref().unwrap().snapshot.borrow().clone().unwrap().host.clone();
+        let told = host.lacks.is_some_and(|lacks| lacks.code == "limits_not_enforced");
+        let warned = host.warnings.iter().any(|warning| warning.contains("without its limits"));
+        assert!(told && warned, "{:?}", host.warnings);
+        // What serves crashes: started again without limits it gets no visitors either.
+        let world = Arc::clone(&run.world);
+        let of_third = |name: &str| name.contains(&deployment(3).to_string());
+        let served = run.containers().into_iter().find(|(name, ..)| of_third(name));
+        let (name, ..) = served.expect("app 3 runs");
+        run.world.act(|state| state.end(&world, &name, 1));
+        run.wait(60).await;
+        assert!(!run.world.with(|state| serves(state, "app-3")));
+        run.world.act(|state| state.engine.unlimited = false);
+        run.settle().await;
+        for n in [1, 2, 3] {
+            assert_eq!((run.phase(n), waits(&run, n)), (Some(Phase::Live), None));
+        }
+    });
+}
+
+/// An agent that comes to a host whose containers have no limits, such as one of a version that did
+/// not look, takes nobody away from their visitors.
+#[test]
+fn fm_78_what_served_before_the_agent_came_keeps_its_visitors() {
+    play(|mut run| async move {
+        run.want(1, 1);
+        run.settle().await;
+        let before = run.containers();
+        run.world.act(|state| {
+            for container in state.engine.containers.values_mut() {
+                container.unlimited = true;
+            }
+            state.kill();
+        });
+        run.wait(300).await;
+        assert_eq!((run.containers(), run.phase(1)), (before, Some(Phase::Live)));
+        let host = run.agent.as_ref().unwrap().snapshot.borrow().clone().unwrap().host.clone();
+        assert!(host.warnings.iter().any(|w| w.contains("without its limits")), "{host:?}");
+    });
+}

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 use buddo_agent::config::{Drain, Network};
 use buddo_agent::model::address::Index;
+use buddo_agent::model::cgroup::LimitCheck;
 use buddo_agent::model::container::{Container, ContainerState, Identity, Slot};
 use buddo_agent::model::health::{Level, Tracker, Trackers};
 use buddo_agent::model::host_facts::LimitRule;
@@ -64,7 +65,7 @@ pub(super) fn measure() -> anyhow::Result<()> {
                 id: desired.id(),
                 desired: Some(desired),
                 stands_in: false,
-                containers: &[Seen { container, tracker }],
+                containers: &[Seen { container, tracker, limits: LimitCheck::Held }],
                 busy: &busy,
                 rules: &rules,
                 failed: Failed::default(),

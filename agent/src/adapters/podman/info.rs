@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::Podman;
 use super::transport::{Answer, Call, Transport};
+use crate::model::host_facts::LimitGap;
 use crate::ports::ContainersError;
 
 /// Facts about the host that decide what the agent may promise.
@@ -19,6 +20,8 @@ pub struct Info {
     pub cgroup_version: String,
     /// Controllers delegated to Podman's user. Limits of others are accepted but not enforced.
     pub cgroup_controllers: Vec<String>,
+    /// Who makes containers' cgroups: `systemd`, or `cgroupfs` where Podman found no user bus.
+    pub cgroup_manager: Option<String>,
     /// Name of the storage driver, such as `overlay`.
     pub storage_driver: String,
     /// Podman's storage root, if reported.
@@ -36,10 +39,24 @@ pub struct Info {
 }
 
 impl Info {
-    /// Whether memory, CPU and process limits of containers are enforced by the kernel.
-    pub fn enforces_limits(&self) -> bool {
+    /// What keeps the kernel from enforcing memory, CPU and process limits of containers; `None`:
+    /// nothing that Podman shows.
+    pub fn limit_gap(&self) -> Option<LimitGap> {
+        if self.cgroup_version != "v2" {
+            Some(LimitGap::Version)
+        } else if self.missing_controllers().next().is_some() {
+            Some(LimitGap::Controllers)
+        } else if self.cgroup_manager.as_deref() != Some("systemd") {
+            Some(LimitGap::Manager)
+        } else {
+            None
+        }
+    }
+
+    /// The controllers that limits take and that are not delegated.
+    pub fn missing_controllers(&self) -> impl Iterator<Item = &'static str> {
         let delegated = |name: &str| self.cgroup_controllers.iter().any(|c| c == name);
-        self.cgroup_version == "v2" && ["memory", "cpu", "pids"].into_iter().all(delegated)
+        ["memory", "cpu", "pids"].into_iter().filter(move |name| !delegated(name))
     }
 }
 
@@ -55,6 +72,7 @@ struct Raw {
 struct Host {
     cgroup_version: String,
     cgroup_controllers: Option<Vec<String>>,
+    cgroup_manager: Option<String>,
     network_backend: Option<String>,
     free_locks: Option<u32>,
     security: Security,
@@ -122,6 +140,7 @@ fn parse(answer: &Answer) -> Result<Info, ContainersError> {
         version: raw.version.version,
         cgroup_version: raw.host.cgroup_version,
         cgroup_controllers: raw.host.cgroup_controllers.unwrap_or_default(),
+        cgroup_manager: raw.host.cgroup_manager,
         storage_driver: raw.store.graph_driver_name,
         image_paths: root.iter().cloned().chain(raw.store.image_copy_tmp_dir).collect(),
         graph_root: root,
@@ -137,8 +156,12 @@ mod tests {
     use super::*;
 
     fn info(controllers: &str) -> Info {
+        managed(controllers, r#""cgroupManager":"systemd","#)
+    }
+
+    fn managed(controllers: &str, manager: &str) -> Info {
         let body = format!(
-            r#"{{"host":{{"cgroupVersion":"v2","cgroupControllers":{controllers},
+            r#"{{"host":{{"cgroupVersion":"v2","cgroupControllers":{controllers},{manager}
             "networkBackend":"netavark",
             "security":{{"rootless":true}}}},"store":{{"graphDriverName":"overlay",
             "graphRoot":"/g","imageCopyTmpDir":"/t","containerStore":{{"number":3}}}},
@@ -150,12 +173,23 @@ mod tests {
 
     #[test]
     fn limits_are_enforced_only_with_all_controllers() {
-        assert!(info(r#"["cpu","memory","pids"]"#).enforces_limits());
-        assert!(!info(r#"["memory","pids"]"#).enforces_limits());
-        assert!(!info("null").enforces_limits());
+        // Podman 4.3.1 and 5.4.2 differ only in what a user has without delegation.
+        assert_eq!(info(r#"["cpu","memory","pids"]"#).limit_gap(), None);
+        assert_eq!(info(r#"["cpuset","cpu","io","memory","pids"]"#).limit_gap(), None);
+        assert_eq!(info(r#"["memory","pids"]"#).limit_gap(), Some(LimitGap::Controllers));
+        assert_eq!(info("null").limit_gap(), Some(LimitGap::Controllers));
         let info = info("null");
         assert_eq!((&*info.version, info.containers, info.free_locks), ("4.3.1", 3, None));
         assert_eq!(info.graph_root, Some(PathBuf::from("/g")));
         assert_eq!(info.image_paths, [PathBuf::from("/g"), PathBuf::from("/t")]);
+    }
+
+    /// Without a user bus Podman lists the controllers all the same.
+    #[test]
+    fn fm_78_limits_without_systemd_as_cgroup_manager_count_as_missing() {
+        let whole = r#"["cpu","memory","pids"]"#;
+        for manager in [r#""cgroupManager":"cgroupfs","#, r#""cgroupManager":"","#, ""] {
+            assert_eq!(managed(whole, manager).limit_gap(), Some(LimitGap::Manager), "{manager}");
+        }
     }
 }

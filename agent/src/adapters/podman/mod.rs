@@ -9,7 +9,7 @@
 //!                     service (ends its process when it hangs) ◄───────────┘
 //!    image_policy ◄── create · pull        elements ◄── transport (lists of any size)
 //!                     orphan_processes · forwarders (what the service no longer knows, by /proc)
-//! impl MemoryEvents ► cgroup (the kernel's files, not the service)
+//! impl MemoryEvents, Cgroups ► cgroup (the kernel's files, not the service)
 //! ```
 //!
 //! Works with Podman 4.3 to 5.x: the libpod API under its 4.0.0 prefix, and the Docker-compatible

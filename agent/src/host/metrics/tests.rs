@@ -70,6 +70,8 @@ async fn metrics_match_the_snapshot() {
     metrics.probed(false);
     metrics.reloaded(2);
     metrics.collected(9);
+    metrics.limited(2, 3);
+    metrics.throttled(4, 1_500_000);
     let text = scrape.text().await.unwrap();
     assert!(!text.contains("buddo-x"), "no label tells of one app");
     // Labels come in no fixed order; buckets are the constants.

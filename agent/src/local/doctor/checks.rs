@@ -43,7 +43,7 @@ struct Case<'a> {
 type Check = fn(Case<'_>) -> Option<CheckOutcome>;
 
 /// In the order in which a host is set up: earlier failures often cause later ones.
-const CHECKS: [(&str, Check); 35] = [
+const CHECKS: [(&str, Check); 36] = [
     ("user", host::user),
     ("subordinate-ids", host::subordinate_ids),
     ("id-tools", host::id_tools),
@@ -75,6 +75,7 @@ const CHECKS: [(&str, Check); 35] = [
     ("state-dir", agent::state_dir),
     ("identity", agent::identity),
     ("agent", agent::running),
+    ("limits", agent::limits),
     ("listen", agent::listen),
     ("core-dumps", agent::core_dumps),
     ("document", agent::document),

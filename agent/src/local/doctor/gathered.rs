@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use buddo_shared::host_wire::report::Failure;
 use jiff::Timestamp;
 
 /// A fact, or why it could not be learned.
@@ -93,6 +94,8 @@ pub(super) struct Running {
     /// Generation of the document in force, and whether it has expired.
     pub(super) document: Option<(String, bool)>,
     pub(super) warnings: Vec<String>,
+    /// What the host lacks to take another app.
+    pub(super) lacks: Option<Failure>,
     /// The hard limit of its core dumps in bytes; `None`: unlimited.
     pub(super) core_limit: Seen<Option<u64>>,
     /// The route files that it wants.

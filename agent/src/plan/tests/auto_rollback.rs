@@ -9,7 +9,7 @@ use crate::model::oom_kills::OomKills;
 use crate::model::persisted::RollbackWatch;
 
 /// The new revision has just gone live in slot B; the old one's container drains.
-fn watched(app: App) -> Model {
+pub(super) fn watched(app: App) -> Model {
     let mut model = Model::new(Some(RunState::Running), App::Answers);
     let desired = model.desired.as_mut().unwrap();
     desired.auto_rollback = Some(Box::new(AutoRollback {

@@ -79,6 +79,10 @@ pub(super) struct Model {
     pub(super) refuses_secrets: Option<Refusal>,
     /// What is under way during planning.
     pub(super) busy: Busy,
+    /// What is found of containers' limits, where they are not held.
+    pub(super) limits: BTreeMap<String, LimitCheck>,
+    /// What is found of those that are started from now on.
+    pub(super) started_with: LimitCheck,
     /// Every step that was carried out.
     pub(super) done: Vec<Step>,
 }
@@ -163,6 +167,8 @@ impl Model {
             lacking: BTreeSet::new(),
             refuses_secrets: None,
             busy: Busy::default(),
+            limits: BTreeMap::new(),
+            started_with: LimitCheck::Held,
             done: Vec::new(),
         }
     }
@@ -206,7 +212,11 @@ impl Model {
     }
 
     pub(super) fn plan(&mut self) -> Plan {
-        let seen = |container| Seen { container, tracker: self.health.get(&container.name) };
+        let seen = |container| Seen {
+            container,
+            tracker: self.health.get(&container.name),
+            limits: self.limits.get(&container.name).copied().unwrap_or(LimitCheck::Held),
+        };
         let containers: Vec<Seen<'_>> = self.containers.values().map(seen).collect();
         let counts = self.failed.iter().copied().collect();
         let desired = self.desired.clone().map(Arc::new);
@@ -329,6 +339,7 @@ impl Model {
                 let exits = identity.revision == NEW && self.app == App::Exits;
                 let state = if exits { ContainerState::Exited(1) } else { ContainerState::Running };
                 self.containers.get_mut(name).unwrap().state = state;
+                self.limits.insert(name.clone(), self.started_with);
                 self.deaf.remove(name);
                 self.deaf.extend(self.unforwarded.then(|| name.clone()));
                 if self.torn_starts > 0 {

@@ -138,13 +138,23 @@ impl State {
             exposed_by: None,
             sick_unwritten: false,
             reads: spec.secret_env.values().cloned().collect(),
+            made: self.engine.made,
+            started_by: None,
+            unlimited: false,
         };
+        self.engine.made += 1;
         self.engine.containers.insert(spec.name.clone(), container);
         self.event(world, &spec.name);
         Ok(Created::New)
     }
 
-    pub(super) fn start(&mut self, world: &Arc<World>, name: &str) -> Result<(), ContainersError> {
+    /// For the agent's life number `life`.
+    pub(super) fn start(
+        &mut self,
+        world: &Arc<World>,
+        name: &str,
+        life: u32,
+    ) -> Result<(), ContainersError> {
         let now = Instant::now();
         let Some(found) = self.engine.containers.get(name).cloned() else {
             return Err(ContainersError::NotFound(name.to_owned()));
@@ -187,7 +197,14 @@ impl State {
         };
         let exposed = self.edge.unwritten && self.edge.points_to(*found.address.ip());
         let exposed_by = exposed.then_some(self.life);
+        let unlimited = self.engine.unlimited;
+        if unlimited && let Some(identity) = found.identity {
+            // A `recreate` tries it again and again, and what served comes back in between.
+            self.excuse(identity.workload.deployment, "it is started without limits");
+        }
         if let Some(container) = self.engine.containers.get_mut(name) {
+            container.unlimited = unlimited;
+            container.started_by = Some(life);
             container.state = ContainerState::Running;
             container.exposed_by = exposed_by;
             container.starts += 1;

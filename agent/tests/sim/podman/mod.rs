@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddrV4;
 use std::sync::Arc;
 
-use buddo_agent::model::container::{Container, ContainerState, Identity};
+use buddo_agent::model::container::{Container, ContainerState, Identity, Process};
 use buddo_agent::model::health::ProbeOutcome;
 use buddo_agent::ports::ContainersError;
 use buddo_shared::host_wire::report::Failure;
@@ -55,9 +55,21 @@ pub(crate) struct Boxed {
     pub(crate) exposed_by: Option<u32>,
     /// Names of the secrets that each start of it reads.
     pub(crate) reads: Vec<String>,
+    /// Which one it is: a name may be used again.
+    pub(crate) made: u64,
+    /// The agent's life that started it; `None`: not started yet.
+    pub(crate) started_by: Option<u32>,
+    /// The kernel does not hold it to its limits in this run.
+    pub(crate) unlimited: bool,
 }
 
 impl Boxed {
+    /// What stands for its run in Podman's lists and in the kernel.
+    pub(crate) fn process(&self) -> Option<Process> {
+        let runs = self.state == ContainerState::Running;
+        runs.then(|| Process { container: self.made.to_string(), pid: self.starts })
+    }
+
     /// Whether a visitor gets an answer from it.
     pub(crate) fn answers(&self, now: Instant) -> bool {
         matches!(self.state, ContainerState::Running)
@@ -103,6 +115,10 @@ pub(crate) struct Engine {
     pub(crate) crammed: bool,
     /// The host lacks a resource to create or start a container.
     pub(crate) short: bool,
+    /// What is started has no limits, and Podman says nothing of it.
+    pub(crate) unlimited: bool,
+    /// How many containers were made.
+    pub(crate) made: u64,
     /// Images that are here.
     pub(crate) images: BTreeSet<String>,
     /// The service carries out nothing until then.
@@ -148,7 +164,7 @@ impl State {
             identity: found.identity,
             state: found.state,
             address: Some(found.address),
-            process: None,
+            process: found.process(),
         });
         let listed: Vec<_> = listed.collect();
         self.record(&listed);

@@ -3,14 +3,16 @@
 use std::future::pending;
 use std::io;
 use std::net::SocketAddrV4;
+use std::sync::Arc;
 use std::time::Duration;
 
+use buddo_agent::model::cgroup::{Cgroup, CgroupCounts, CgroupLimits};
 use buddo_agent::model::container::{
-    Container, ContainerSpec, ContainerState, Created, ExitInfo, Identity, Mended, Slot,
+    Container, ContainerSpec, ContainerState, Created, ExitInfo, Identity, Mended, Process, Slot,
 };
 use buddo_agent::model::health::ProbeOutcome;
 use buddo_agent::model::workload::{WorkloadId, container_owner, secret_owner};
-use buddo_agent::ports::{Containers, ContainersError, Prober};
+use buddo_agent::ports::{Cgroups, Containers, ContainersError, Look, Prober};
 use buddo_shared::host_wire::manifest::RegistryCredentials;
 use buddo_shared::host_wire::report::Failure;
 use buddo_shared::model::image::{Digest, ImageReference};
@@ -22,6 +24,10 @@ use super::fate::unavailable;
 use super::{Boxed, Life, digest_of_tag, tag_of};
 use crate::podman::short;
 use crate::story::app::Registry;
+
+/// As strict as any tier.
+const STRICT: CgroupLimits =
+    CgroupLimits { memory: Some(1), swap: Some(0), cpu_millicores: Some(1), pids: Some(1) };
 
 const SECONDS_10: Duration = Duration::from_secs(10);
 
@@ -112,10 +118,10 @@ impl Containers for Life {
 
     async fn start(&self, name: &str) -> Result<(), ContainersError> {
         let wanted = name.to_owned();
-        let deadline = Duration::from_secs(30);
+        let (deadline, life) = (Duration::from_secs(30), self.number);
         self.call("start", name, deadline, move |state, world, _| {
             state.engine.suffices()?;
-            state.start(world, &wanted)
+            state.start(world, &wanted, life)
         })
         .await
     }
@@ -240,6 +246,29 @@ impl Containers for Life {
             Ok(Ok(Mended { changed, aside: Vec::new() }))
         });
         mended.await.map_err(io::Error::other)?
+    }
+}
+
+impl Cgroups for Life {
+    fn limits(&self, process: &Process) -> Look<Cgroup> {
+        let (world, life, process) = (Arc::clone(&self.world), self.number, process.clone());
+        Box::pin(async move {
+            sleep(Duration::from_millis(1)).await;
+            if !world.is_alive(life) {
+                return pending().await;
+            }
+            world.with(|state| {
+                let mut containers = state.engine.containers.values();
+                let found = containers.find(|c| c.process().as_ref() == Some(&process));
+                found.map_or(Cgroup::Gone, |found| {
+                    if found.unlimited { Cgroup::Shared } else { Cgroup::Own(STRICT) }
+                })
+            })
+        })
+    }
+
+    fn counts(&self, processes: Vec<Process>) -> Look<Vec<Option<CgroupCounts>>> {
+        Box::pin(async move { processes.iter().map(|_| None).collect() })
     }
 }
 

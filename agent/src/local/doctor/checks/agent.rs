@@ -1,6 +1,7 @@
 //! The agent's own processes and files.
 
 use super::{Case, CheckOutcome, failure, ok, untold, warning};
+use crate::model::host_facts::LIMITS_NOT_ENFORCED;
 
 const START: &str = "`systemctl --user start buddo-agent`; its log says why it ended: \
                      `journalctl --user --unit buddo-agent`";
@@ -106,6 +107,27 @@ pub(super) fn running(case: Case<'_>) -> Option<CheckOutcome> {
             "`systemctl --user restart buddo-agent buddo-resolver`; visitors notice nothing",
         ),
         Ok(_) => ok(format!("version {this} runs")),
+    })
+}
+
+/// What the agent read of the containers' own cgroups. Where Podman cannot enforce limits at all,
+/// `cgroups` says so.
+pub(super) fn limits(case: Case<'_>) -> Option<CheckOutcome> {
+    let agent = case.facts.agent.running.as_ref().ok()?;
+    if case.config.podman.allow_unenforced_limits {
+        return Some(ok("not looked at, as configured"));
+    }
+    let lacks = agent.lacks.as_ref().filter(|lacks| lacks.code == LIMITS_NOT_ENFORCED);
+    let unable = case.facts.podman.info.as_ref().is_ok_and(|info| info.limit_gap().is_some());
+    Some(match lacks {
+        Some(_) if unable => return None,
+        Some(lacks) => failure(
+            &lacks.cause,
+            "restart what Podman reads its user bus and controllers from (`systemctl --user restart \
+             buddo-podman`), then remove what runs without limits (`podman rm --force NAME`): the \
+             agent makes it again and looks once more",
+        ),
+        None => ok("containers are held to them"),
     })
 }
 

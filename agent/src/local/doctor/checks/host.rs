@@ -1,6 +1,7 @@
 //! The user, the kernel, the clock.
 
 use super::{Case, CheckOutcome, failure, ok, untold, warning};
+use crate::model::host_facts::LimitGap;
 
 /// What a container's own users need: one range as `useradd` allots it.
 const LEAST_IDS: u64 = 65_536;
@@ -134,17 +135,16 @@ pub(super) fn tun_device(case: Case<'_>) -> Option<CheckOutcome> {
 
 /// As Podman sees it; if it does not answer, the cgroup of this process.
 pub(super) fn cgroups(case: Case<'_>) -> Option<CheckOutcome> {
-    let controllers = match (&case.facts.podman.info, &case.facts.host.controllers) {
-        (Ok(info), _) if info.cgroup_version != "v2" => {
-            Err("Podman uses cgroup version 1, which cannot be delegated")
-        }
-        (Ok(info), _) => Ok(&info.cgroup_controllers),
-        (Err(_), Ok(controllers)) => Ok(controllers),
-        (Err(_), Err(reason)) => Err(&**reason),
-    };
-    let problem = match controllers {
-        Err(reason) => reason.to_owned(),
-        Ok(there) => {
+    let (problem, gap) = match (&case.facts.podman.info, &case.facts.host.controllers) {
+        (Ok(info), _) => match info.limit_gap() {
+            None => return Some(ok("version 2, with memory, cpu and pids, made by systemd")),
+            Some(LimitGap::Controllers) => {
+                let missing: Vec<_> = info.missing_controllers().collect();
+                (format!("without {}", missing.join(", ")), LimitGap::Controllers)
+            }
+            Some(gap) => (gap.cause().to_owned(), gap),
+        },
+        (Err(_), Ok(there)) => {
             let missing: Vec<_> = ["memory", "cpu", "pids"]
                 .into_iter()
                 .filter(|wanted| !there.iter().any(|controller| controller == wanted))
@@ -152,11 +152,14 @@ pub(super) fn cgroups(case: Case<'_>) -> Option<CheckOutcome> {
             if missing.is_empty() {
                 return Some(ok("version 2, with memory, cpu and pids"));
             }
-            format!("without {}", missing.join(", "))
+            (format!("without {}", missing.join(", ")), LimitGap::Controllers)
         }
+        (Err(_), Err(reason)) => (reason.clone(), LimitGap::Version),
     };
-    let fix = "boot with cgroup version 2 alone, install system/user@UID.service.d/buddo.conf, and \
-               restart the user's manager";
+    let uid = case.facts.host.uid;
+    let fix = gap
+        .fix()
+        .replace("`systemctl restart user@UID`", &format!("`systemctl restart user@{uid}`"));
     Some(if case.config.podman.allow_unenforced_limits {
         warning(format!("{problem}: limits of apps are not enforced, as configured"), fix)
     } else {

@@ -11,6 +11,7 @@ use super::super::gathered::{
 use super::*;
 use crate::adapters::podman::Info;
 use crate::config::Environment;
+use crate::model::host_facts::LIMITS_NOT_ENFORCED;
 
 const UID: u32 = 996;
 const DAY: SignedDuration = SignedDuration::from_hours(24);
@@ -66,6 +67,7 @@ fn sound() -> Facts {
                 joined: true,
                 document: Some(("1.7".to_owned(), false)),
                 warnings: Vec::new(),
+                lacks: None,
                 core_limit: Ok(Some(0)),
                 routes: routes.clone(),
             }),
@@ -82,6 +84,7 @@ fn sound() -> Facts {
                 version: "4.3.1".to_owned(),
                 cgroup_version: "v2".to_owned(),
                 cgroup_controllers: ["cpu", "memory", "pids"].map(str::to_owned).to_vec(),
+                cgroup_manager: Some("systemd".to_owned()),
                 storage_driver: "overlay".to_owned(),
                 graph_root: None,
                 image_paths: Vec::new(),
@@ -148,6 +151,8 @@ const FAULTS: &[Fault] = &[
     ("tun-device", Failure, |f| f.host.tun = gone()),
     ("cgroups", Failure, |f| info(f).cgroup_version = "v1".to_owned()),
     ("cgroups", Failure, |f| info(f).cgroup_controllers.truncate(1)),
+    ("cgroups", Failure, |f| info(f).cgroup_manager = Some("cgroupfs".to_owned())),
+    ("cgroups", Failure, |f| info(f).cgroup_manager = None),
     ("cgroups", Failure, |f| f.podman.info = gone()),
     ("low-ports", Failure, |f| {
         f.host.sysctl.unprivileged_port_start = None;
@@ -206,6 +211,10 @@ const FAULTS: &[Fault] = &[
     ("identity", Warning, |f| f.agent.certificate = Ok(Some(valid(80, 10)))),
     ("agent", Failure, |f| f.agent.running = gone()),
     ("agent", Warning, |f| running(f).version = "0.0.1".to_owned()),
+    ("limits", Failure, |f| {
+        let [code, cause, fix] = [LIMITS_NOT_ENFORCED, "a has no limits", "mend it"].map(str::to_owned);
+        running(f).lacks = Some(buddo_shared::host_wire::report::Failure { code, cause, fix });
+    }),
     ("listen", Failure, |f| f.agent.listens = gone()),
     ("listen", Failure, |f| f.agent.running = gone()),
     ("core-dumps", Warning, |f| running(f).core_limit = Ok(None)),
@@ -300,6 +309,17 @@ fn unenforced_limits_that_are_allowed_are_a_warning() {
     let findings = judge(&facts, &config);
     let found = findings.iter().find(|finding| finding.check == "cgroups").unwrap();
     assert_eq!(found.severity, Warning);
+}
+
+#[test]
+fn fm_78_a_missing_user_bus_is_found_with_its_fix() {
+    let mut facts = sound();
+    info(&mut facts).cgroup_manager = Some("cgroupfs".to_owned());
+    let findings = judge(&facts, &config());
+    let found = findings.iter().find(|finding| finding.check == "cgroups").unwrap();
+    assert_eq!(found.severity, Failure);
+    let fix = found.fix.as_deref().unwrap();
+    assert!(fix.contains("dbus-user-session") && fix.contains("user@996"), "{fix}");
 }
 
 #[test]

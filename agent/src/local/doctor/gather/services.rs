@@ -67,6 +67,7 @@ async fn running(socket: &Path) -> Seen<Running> {
         joined: snapshot.joined,
         document: host.document.map(|generation| (generation.to_string(), host.stale)),
         warnings: host.warnings,
+        lacks: host.lacks.map(|lacks| *lacks),
         core_limit: aside(move || core_limit(pid)).await,
         routes: routes.into_keys().collect(),
     })
