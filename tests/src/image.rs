@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Read as _;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -124,9 +125,21 @@ pub async fn publish(
     tag: &str,
     env: &[(&str, &str)],
 ) -> anyhow::Result<String> {
+    let registry = world.layout().address(PortOf::Registry).into();
+    publish_at(registry, layer, name, tag, env).await
+}
+
+/// The same in any registry without TLS and accounts.
+pub async fn publish_at(
+    registry: SocketAddr,
+    layer: &Layer,
+    name: &str,
+    tag: &str,
+    env: &[(&str, &str)],
+) -> anyhow::Result<String> {
     let env: Vec<String> = env.iter().map(|(key, value)| format!("{key}={value}")).collect();
     let written = Written { config: json!({ "Env": env }), ..Written::default() };
-    publish_written(world, layer, name, tag, &written).await
+    write(registry, layer, name, tag, &written).await
 }
 
 /// The same with anything its author writes.
@@ -137,9 +150,19 @@ pub async fn publish_written(
     tag: &str,
     written: &Written,
 ) -> anyhow::Result<String> {
+    write(world.layout().address(PortOf::Registry).into(), layer, name, tag, written).await
+}
+
+async fn write(
+    registry: SocketAddr,
+    layer: &Layer,
+    name: &str,
+    tag: &str,
+    written: &Written,
+) -> anyhow::Result<String> {
     let registry = Registry {
         client: Client::builder(TokioExecutor::new()).build_http(),
-        base: format!("http://{}/v2/{name}", world.layout().address(PortOf::Registry)),
+        base: format!("http://{registry}/v2/{name}"),
     };
     let [manifest_type, config_type, layer_type] = if written.docker { DOCKER } else { OCI };
     let mut layers = vec![(registry.blob(layer.bytes.clone()).await?, layer.bytes.len())];

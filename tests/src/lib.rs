@@ -7,6 +7,7 @@ pub mod api;
 pub mod bench;
 pub mod demo;
 pub mod edge;
+mod greed;
 #[cfg(test)]
 mod hosts;
 pub mod image;

@@ -16,6 +16,9 @@
 //! | `GET /scan?to=IP&ports=N,N` | which of these TCP ports it gets through to, separated by commas |
 //! | `GET /udp?to=IP&ports=N` | the same for UDP: which of them answers a DNS question |
 //! | `GET /exists?path=P` | `yes` or `no` |
+//! | `GET /eat?mb=N` | `eaten`, after it has written to N MiB of memory, which it keeps (at most 4 GiB) |
+//! | `GET /burn?ms=N` | `burnt`, after four threads have computed for N ms (at most a minute) |
+//! | `GET /spawn?count=N&ms=M` | how many of N processes it could start (at most 4,096), M ms later, when they have been ended |
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -38,7 +41,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Message, Role};
 
-use crate::scan;
+use crate::{greed, scan};
 
 /// Longest answer of `/slow`, and how long a drain may take.
 const SLOWEST: Duration = Duration::from_mins(1);
@@ -181,6 +184,12 @@ async fn answer(
             let exists = tokio::fs::symlink_metadata(path).await.is_ok();
             text(StatusCode::OK, if exists { "yes" } else { "no" })
         }
+        (_, "/eat") => text(StatusCode::OK, greed::eat(number(&request, "mb")).await),
+        (_, "/burn") => text(StatusCode::OK, greed::burn(number(&request, "ms")).await),
+        (_, "/spawn") => {
+            let (count, ms) = (number(&request, "count"), number(&request, "ms"));
+            text(StatusCode::OK, greed::spawn(count, ms).await)
+        }
         (_, "/ws") => websocket(request),
         _ => text(StatusCode::NOT_FOUND, "not found\n"),
     };
@@ -215,6 +224,11 @@ async fn log(kib: u32) -> std::io::Result<()> {
         output.flush()
     };
     tokio::task::spawn_blocking(write).await.map_err(std::io::Error::other)?
+}
+
+/// A number of the query; 0 if absent.
+fn number(request: &Request<Incoming>, name: &str) -> u64 {
+    query(request, name).and_then(|value| value.parse().ok()).unwrap_or(0)
 }
 
 fn query<'a>(request: &'a Request<Incoming>, name: &str) -> Option<&'a str> {
