@@ -10,7 +10,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 DEMO := $(TARGET)/demo/buddo-world
 DEMO_BINS := buddo buddo-agent buddo-coordinator buddo-web buddo-world
 
-.PHONY: help demo demo-down test fuzz-api sim chaos redeploys density bench check check-api deb check-deb apt-repo clean
+.PHONY: help demo demo-down test fuzz-api sim chaos redeploys density bench check check-api deb check-deb apt-repo test-vm clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,14 @@ test: ## Every test: unit, property, simulation, and the suite on real Podman, C
 		$(CARGO) nextest run --workspace --locked; \
 	else \
 		$(CARGO) test --workspace --locked; fi
+
+DEBIAN ?= 12
+
+test-vm: deb ## The packages on DEBIAN=12|13 in a virtual machine: real units, limits, reboots, a power cut; prints a table
+	@scripts/install-packages --vm
+	@scripts/build-vm $(DEBIAN)
+	@$(CARGO) build --workspace --bins --locked
+	@$(TARGET)/debug/buddo-vm --debian $(DEBIAN) --target $(TARGET)
 
 EXAMPLES ?= 50
 

@@ -22,5 +22,6 @@ pub mod scan;
 pub mod totp;
 pub mod trials;
 pub mod unix_http;
+pub mod vm;
 pub mod web;
 pub mod world;
