@@ -11,9 +11,6 @@ use crate::vm::report::Figure;
 /// The app that is deployed just before the power cut.
 const LATE: &str = "late";
 
-/// How long after a boot the apps may take at all.
-const BOOT: Duration = Duration::from_mins(5);
-
 pub(super) async fn run(host: &mut Host, report: &mut Report) {
     let what = "reboot without coordinator and registry";
     report.check(what, "both serve, 15 s after the agent", reboot(host)).await;
@@ -26,7 +23,7 @@ async fn reboot(host: &mut Host) -> anyhow::Result<Figure> {
     host.ssh().must(&["systemctl", "disable", "--now", "buddo-coordinator.service"]).await?;
     host.outside.stop_registry().await?;
     host.machine.reboot().await?;
-    let answered = host.all_answer(&[GOOD.1, BAD.1], BOOT).await;
+    let answered = host.all_answer(&[GOOD.1, BAD.1], PATIENCE).await;
     // For what follows, however it went.
     host.outside.start_registry().await?;
     host.ssh().must(&["systemctl", "enable", "--now", "buddo-coordinator.service"]).await?;
@@ -38,7 +35,7 @@ async fn cut(host: &mut Host) -> anyhow::Result<Figure> {
     host.all_answer(&[LATE], PATIENCE).await?;
     host.machine.cut_power().await?;
     host.machine.power_on().await?;
-    let answered = host.all_answer(&[LATE, GOOD.1, BAD.1], BOOT).await?;
+    let answered = host.all_answer(&[GOOD.1, BAD.1, LATE], PATIENCE).await?;
     after_boot(host, answered, Duration::from_secs(30)).await
 }
 

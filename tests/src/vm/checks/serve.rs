@@ -47,9 +47,9 @@ async fn join(host: &Host) -> anyhow::Result<Figure> {
     ssh.must(&["mkdir", "-p", "/etc/containers/registries.conf.d"]).await?;
     ssh.write("/etc/containers/registries.conf.d/platform.conf", &registries, "644").await?;
     let ca = std::fs::read_to_string(host.outside.acme_ca())?;
-    ssh.write("/etc/buddo/acme-ca.pem", &ca, "644").await?;
+    ssh.write("/usr/local/share/acme-ca.pem", &ca, "644").await?;
     let config = format!(
-        "[caddy.issuer]\nkind = \"acme\"\ndirectory = \"{}\"\nca_root = \"/etc/buddo/acme-ca.pem\"\n",
+        "[caddy.issuer]\nkind = \"acme\"\ndirectory = \"{}\"\nca_root = \"/usr/local/share/acme-ca.pem\"\n",
         host.outside.acme_directory()
     );
     ssh.write("/etc/buddo/agent.toml", &config, "644").await?;
