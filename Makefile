@@ -38,7 +38,7 @@ test: ## Every test: unit, property, simulation, and the suite on real Podman, C
 
 DEBIAN ?= 12
 
-test-vm: deb ## The packages on DEBIAN=12|13 in a virtual machine: real units, limits, reboots, a power cut; prints a table
+test-vm: deb ## The packages on a plain Debian in a virtual machine: real units, limits, reboots, a power cut; prints a table
 	@scripts/install-packages --vm
 	@scripts/build-vm $(DEBIAN)
 	@$(CARGO) build --workspace --bins --locked
