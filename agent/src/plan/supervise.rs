@@ -133,7 +133,12 @@ pub(super) fn supervise(
         }
         // It is being stopped: it ends, or gets stuck and is removed.
         ContainerState::Stopping => {
-            plan.wake_at(state.stopping_since(&container.name, view.now) + stuck(view));
+            // Once it is stuck, the end of what stops it comes first: a time that has passed would only
+            // make the loop spin until then.
+            let due = state.stopping_since(&container.name, view.now) + stuck(view);
+            if view.now < due {
+                plan.wake_at(due);
+            }
         }
         ContainerState::Created | ContainerState::Exited(_) | ContainerState::Broken => {
             revive(state, view, desired, live.revision, &container, plan);
