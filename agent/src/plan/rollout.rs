@@ -11,6 +11,7 @@ use crate::model::cgroup::LimitCheck;
 use crate::model::container::{ContainerState, Slot};
 use crate::model::health::{Level, Tracker};
 use crate::model::host_facts::LimitRule;
+use crate::model::live_table::Target;
 use crate::model::persisted::Serving;
 use crate::model::spec::{RevisionSpec, WorkloadSpec};
 use crate::model::step::{Lane, Step};
@@ -101,8 +102,9 @@ fn next_steps(
         // running → nothing: what no limit holds is not left beside other tenants
         plan.failure = Some(failure.clone());
         attempt.is_unlimited(failure);
-        if view.busy.roll.is_none() {
-            remove_at(state, view, plan, revision, &container.name, view.now);
+        let due = drained(state, view, container);
+        if let Some(due) = due.filter(|_| view.busy.roll.is_none()) {
+            remove_at(state, view, plan, revision, &container.name, due);
         }
         return;
     }
@@ -157,6 +159,20 @@ fn next_steps(
         }
         Some(container) => advance(state, view, spec, plan, container),
     }
+}
+
+/// When no visitor is left that was sent to it before it ended and was started again; `None`: not
+/// known yet. A candidate never had any.
+fn drained(state: &WorkloadState, view: &View<'_>, container: Seen<'_>) -> Option<Instant> {
+    let served = state.restarted.zip(container.identity).is_some_and(|(live, one)| live.is(one));
+    if !served {
+        return Some(view.now);
+    }
+    let in_table = match (&state.target, container.address) {
+        (Some(Target::Live { addresses }), Some(address)) => addresses.contains(address.ip()),
+        _ => false,
+    };
+    state.in_force.filter(|_| !in_table).map(|since| since + view.rules.drain.before_stop)
 }
 
 /// Whether a sick serving container may get a second one beside it. One that nothing forwards to

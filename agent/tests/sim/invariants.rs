@@ -194,7 +194,8 @@ impl State {
             return;
         }
         let now = Instant::now();
-        if container.answers(now) && !container.hurt && self.is_unchanged(identity) {
+        let is_well = container.answers(now) && !container.hurt && !container.unlimited;
+        if is_well && self.is_unchanged(identity) {
             self.violate(format!("{} is stopped though its service did not change", short(name)));
         }
         if self.edge.points_to(*container.address.ip()) {

@@ -980,7 +980,7 @@ fn fm_78_what_served_before_the_agent_came_keeps_its_visitors() {
         let before = run.containers();
         run.world.act(|state| {
             for container in state.engine.containers.values_mut() {
-                container.unlimited = true;
+                (container.unlimited, container.started_by) = (true, None);
             }
             state.kill();
         });
