@@ -32,7 +32,7 @@ pub(super) async fn run(host: &Host, report: &mut Report) {
                 .await;
         }
         Err(error) => {
-            report.row("the container's cgroup", &Figure::new(format!("{error:#}"), false), "")
+            report.row("the container's cgroup", &Figure::new(format!("{error:#}"), false), "");
         }
     }
 }
