@@ -16,6 +16,12 @@ pub enum LimitRule {
 /// Code of a failure for limits that the kernel does not keep: the host's trouble, never an app's.
 pub const LIMITS_NOT_ENFORCED: &str = "limits_not_enforced";
 
+/// The controllers that limits take and that are not among those `delegated`.
+pub fn missing_controllers(delegated: &[String]) -> impl Iterator<Item = &'static str> {
+    let has = |name: &str| delegated.iter().any(|controller| controller == name);
+    ["memory", "cpu", "pids"].into_iter().filter(move |name| !has(name))
+}
+
 /// What keeps Podman from enforcing limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LimitGap {

@@ -49,8 +49,7 @@ impl MemoryEvents for CgroupFs {
     fn kills(&self, process: &Process) -> Option<u64> {
         // The limit may be set at either level. Both show the same counts, unless the kernel was told
         // to count only where it happens (`memory_localevents`).
-        let levels = self.levels(process)?;
-        levels.iter().filter_map(|level| kills(&read(&level.join("memory.events"))?)).max()
+        values(&self.levels(process)?, "memory.events", kills).max()
     }
 }
 
@@ -75,9 +74,16 @@ impl Cgroups for CgroupFs {
 impl CgroupFs {
     /// The container's cgroup: the inner one, which has its processes, and the one around it.
     fn levels(&self, process: &Process) -> Option<[PathBuf; 2]> {
-        let membership = read(&self.proc.join(process.pid.to_string()).join("cgroup"))?;
-        let scope = self.cgroup.join(scope(&membership, &process.container)?);
+        self.levels_of(&self.membership(process)?, process)
+    }
+
+    fn levels_of(&self, membership: &str, process: &Process) -> Option<[PathBuf; 2]> {
+        let scope = self.cgroup.join(scope(membership, &process.container)?);
         Some([scope.join(INNER), scope])
+    }
+
+    fn membership(&self, process: &Process) -> Option<String> {
+        read(&self.proc.join(process.pid.to_string()).join("cgroup"))
     }
 }
 
@@ -104,6 +110,15 @@ fn scope(membership: &str, container: &str) -> Option<PathBuf> {
 /// `memory.events` (kernel, `admin-guide/cgroup-v2`).
 fn kills(events: &str) -> Option<u64> {
     Some(value(events, "oom")?.min(value(events, "oom_kill")?))
+}
+
+/// What a file says at each level that has it.
+fn values<T>(
+    levels: &[PathBuf; 2],
+    file: &str,
+    parse: impl Fn(&str) -> Option<T>,
+) -> impl Iterator<Item = T> {
+    levels.iter().filter_map(move |level| parse(&read(&level.join(file))?))
 }
 
 /// One of the kernel's `key value` lines.

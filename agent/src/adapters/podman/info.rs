@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::Podman;
 use super::transport::{Answer, Call, Transport};
-use crate::model::host_facts::LimitGap;
+use crate::model::host_facts::{LimitGap, missing_controllers};
 use crate::ports::ContainersError;
 
 /// Facts about the host that decide what the agent may promise.
@@ -44,19 +44,13 @@ impl Info {
     pub fn limit_gap(&self) -> Option<LimitGap> {
         if self.cgroup_version != "v2" {
             Some(LimitGap::Version)
-        } else if self.missing_controllers().next().is_some() {
+        } else if missing_controllers(&self.cgroup_controllers).next().is_some() {
             Some(LimitGap::Controllers)
         } else if self.cgroup_manager.as_deref() != Some("systemd") {
             Some(LimitGap::Manager)
         } else {
             None
         }
-    }
-
-    /// The controllers that limits take and that are not delegated.
-    pub fn missing_controllers(&self) -> impl Iterator<Item = &'static str> {
-        let delegated = |name: &str| self.cgroup_controllers.iter().any(|c| c == name);
-        ["memory", "cpu", "pids"].into_iter().filter(move |name| !delegated(name))
     }
 }
 

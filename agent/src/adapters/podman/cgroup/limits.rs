@@ -1,26 +1,22 @@
 //! The limits that hold for a container.
 
-use super::{CgroupFs, INNER, read, scope};
+use super::{CgroupFs, read, values};
 use crate::model::cgroup::{Cgroup, CgroupLimits};
 use crate::model::container::Process;
 
 impl CgroupFs {
     /// Where the process is, and what limits it there.
     pub(super) fn find(&self, process: &Process) -> Cgroup {
-        let folder = self.proc.join(process.pid.to_string());
-        let Some(membership) = read(&folder.join("cgroup")) else { return Cgroup::Gone };
-        let Some(scope) = scope(&membership, &process.container) else {
+        let Some(membership) = self.membership(process) else { return Cgroup::Gone };
+        let Some(levels) = self.levels_of(&membership, process) else {
             // One that has ended and is not waited for yet has left its cgroup.
-            let runs = read(&folder.join("stat")).is_some_and(|stat| is_alive(&stat));
+            let stat = read(&self.proc.join(process.pid.to_string()).join("stat"));
+            let runs = stat.is_some_and(|stat| is_alive(&stat));
             return if runs { Cgroup::Shared } else { Cgroup::Gone };
         };
-        let scope = self.cgroup.join(scope);
         // The runtime sets limits at one level or both; the strictest holds.
-        let levels = [scope.join(INNER), scope];
-        let strictest = |file: &str, limit: fn(&str) -> Option<u64>| {
-            let texts = levels.iter().filter_map(|level| read(&level.join(file)));
-            texts.filter_map(|text| limit(&text)).min()
-        };
+        let strictest =
+            |file: &str, limit: fn(&str) -> Option<u64>| values(&levels, file, limit).min();
         let mut limits = CgroupLimits {
             memory: strictest("memory.max", number),
             swap: strictest("memory.swap.max", number),
@@ -33,10 +29,8 @@ impl CgroupFs {
             limits.swap = Some(0);
         }
         // It may have ended meanwhile, and with it its cgroup.
-        match read(&folder.join("cgroup")) {
-            Some(still) if still == membership => Cgroup::Own(limits),
-            _ => Cgroup::Gone,
-        }
+        let stays = self.membership(process).is_some_and(|still| still == membership);
+        if stays { Cgroup::Own(limits) } else { Cgroup::Gone }
     }
 }
 
@@ -52,7 +46,7 @@ fn has_swap(swaps: &str) -> bool {
     swaps.lines().count() > 1
 }
 
-/// A limit in bytes or processes; `max`, which is none, is no number.
+/// A limit in bytes or processes; `max` means that there is no limit.
 fn number(text: &str) -> Option<u64> {
     text.trim().parse().ok()
 }

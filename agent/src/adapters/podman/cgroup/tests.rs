@@ -126,7 +126,7 @@ fn without_controllers_nothing_is_limited() {
     kernel.write("proc/swaps", "Filename Type Size Used Priority\n/dev/vda2 partition 1 0 -2\n");
     kernel.runs(7, &format!("{SCOPE}/container"));
     assert_eq!(kernel.find(7), Cgroup::Own(CgroupLimits::default()));
-    // Where swap is not counted but there is none, none can be used.
+    // A host without swap: it makes no difference that the kernel does not count it.
     kernel.write("proc/swaps", "Filename Type Size Used Priority\n");
     let no_swap = CgroupLimits { swap: Some(0), ..CgroupLimits::default() };
     assert_eq!(kernel.find(7), Cgroup::Own(no_swap));

@@ -1,7 +1,7 @@
 //! The user, the kernel, the clock.
 
 use super::{Case, CheckOutcome, failure, ok, untold, warning};
-use crate::model::host_facts::LimitGap;
+use crate::model::host_facts::{LimitGap, missing_controllers};
 
 /// What a container's own users need: one range as `useradd` allots it.
 const LEAST_IDS: u64 = 65_536;
@@ -135,24 +135,21 @@ pub(super) fn tun_device(case: Case<'_>) -> Option<CheckOutcome> {
 
 /// As Podman sees it; if it does not answer, the cgroup of this process.
 pub(super) fn cgroups(case: Case<'_>) -> Option<CheckOutcome> {
+    let without = |delegated: &[String]| {
+        let missing: Vec<_> = missing_controllers(delegated).collect();
+        (format!("without {}", missing.join(", ")), LimitGap::Controllers)
+    };
     let (problem, gap) = match (&case.facts.podman.info, &case.facts.host.controllers) {
         (Ok(info), _) => match info.limit_gap() {
             None => return Some(ok("version 2, with memory, cpu and pids, made by systemd")),
-            Some(LimitGap::Controllers) => {
-                let missing: Vec<_> = info.missing_controllers().collect();
-                (format!("without {}", missing.join(", ")), LimitGap::Controllers)
-            }
+            Some(LimitGap::Controllers) => without(&info.cgroup_controllers),
             Some(gap) => (gap.cause().to_owned(), gap),
         },
         (Err(_), Ok(there)) => {
-            let missing: Vec<_> = ["memory", "cpu", "pids"]
-                .into_iter()
-                .filter(|wanted| !there.iter().any(|controller| controller == wanted))
-                .collect();
-            if missing.is_empty() {
+            if missing_controllers(there).next().is_none() {
                 return Some(ok("version 2, with memory, cpu and pids"));
             }
-            (format!("without {}", missing.join(", ")), LimitGap::Controllers)
+            without(there)
         }
         (Err(_), Err(reason)) => (reason.clone(), LimitGap::Version),
     };
