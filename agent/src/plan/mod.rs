@@ -24,6 +24,7 @@ pub mod messages;
 pub mod permits;
 pub mod phase;
 pub mod replicas;
+pub mod restarts;
 mod rollback;
 pub mod rollback_watch;
 mod rollout;

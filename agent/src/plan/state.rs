@@ -6,18 +6,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use buddo_shared::host_wire::report::Failure;
 use buddo_shared::model::id::Revision;
 use buddo_shared::model::image::Digest;
-use jiff::Timestamp;
 use tokio::time::Instant;
 
 use crate::model::container::ExitInfo;
 use crate::model::live_table::Target;
 use crate::model::persisted::{Persisted, RollbackWatch, Serving};
 use crate::model::retries;
-use crate::model::snapshot::ExitSnapshot;
 use crate::model::spec::WorkloadSpec;
 use crate::model::step::{Lane, Step};
 use crate::model::workload::{Slot, container_owner};
 use crate::plan::messages;
+use crate::plan::restarts::{LastExit, Restarts};
 use crate::plan::rollback_watch::FailureHistory;
 use crate::ports::ContainersError;
 
@@ -142,56 +141,6 @@ pub struct Crash {
     pub torn: bool,
 }
 
-/// How often what serves went down: reported until ten minutes pass without an end. Separate from
-/// [`Crash`], which decides when it is started again and starts afresh with each container.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Restarts {
-    revision: Option<Revision>,
-    count: u32,
-    last: Option<Instant>,
-}
-
-impl Restarts {
-    /// How long after the last one they are reported.
-    pub const LATELY: std::time::Duration = std::time::Duration::from_mins(10);
-
-    /// What serves went down, or a fresh container had to take its place.
-    pub fn seen(&mut self, revision: Revision, now: Instant) {
-        let count = self.lately(revision, now).saturating_add(1);
-        *self = Self { revision: Some(revision), count, last: Some(now) };
-    }
-
-    /// How often this revision went down recently.
-    pub fn lately(&self, revision: Revision, now: Instant) -> u32 {
-        let recent = self.forgotten_at(now).is_some() && self.revision == Some(revision);
-        if recent { self.count } else { 0 }
-    }
-
-    /// When they stop being reported; `None`: they are not reported now.
-    pub fn forgotten_at(&self, now: Instant) -> Option<Instant> {
-        self.last.map(|last| last + Self::LATELY).filter(|at| *at > now)
-    }
-}
-
-/// The last end of what serves: shown for as long as [`Restarts`] are, even though it is well again.
-#[derive(Debug, Clone, Copy)]
-pub struct LastExit {
-    at: Instant,
-    shown: ExitSnapshot,
-}
-
-impl LastExit {
-    /// It was found ended at `at`.
-    pub fn new(code: Option<i32>, at: Instant, wall: Timestamp) -> Self {
-        Self { at, shown: ExitSnapshot { code, oom: false, at: wall } }
-    }
-
-    /// While it was recent.
-    pub fn lately(&self, now: Instant) -> Option<ExitSnapshot> {
-        (now.duration_since(self.at) < Restarts::LATELY).then_some(self.shown)
-    }
-}
-
 /// How much of a revision's environment is in Podman's secrets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stock {
@@ -267,7 +216,7 @@ impl WorkloadState {
             StepOutcome::Ended(exit) if lane == Lane::Serve => {
                 self.failure_history().learned(&exit);
                 if let Some(last) = &mut self.last_exit {
-                    last.shown.oom |= exit.oom_killed;
+                    last.learned(&exit);
                 }
             }
             StepOutcome::Ended(exit) => {

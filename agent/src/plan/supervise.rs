@@ -13,7 +13,8 @@ use crate::model::retries;
 use crate::model::spec::{RevisionSpec, WorkloadSpec};
 use crate::model::step::{Lane, Step};
 use crate::plan::phase::Progress;
-use crate::plan::state::{Crash, LastExit, WorkloadState};
+use crate::plan::restarts::LastExit;
+use crate::plan::state::{Crash, WorkloadState};
 use crate::plan::teardown::stuck;
 use crate::plan::{Busy, Plan, Seen, View, deadline, messages, revision_to_run};
 
